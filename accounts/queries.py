@@ -1,0 +1,42 @@
+"""Reads of accounts, and their row locks."""
+
+from uuid import UUID
+
+from accounts.models import Account
+from core.errors import NotFound
+
+
+def account_of(*, tenant_id: UUID, account_id: UUID) -> Account:
+    """
+    Return the account.
+
+    :raises NotFound: unknown, or another tenant's
+    """
+    found = Account.objects.filter(tenant_id=tenant_id, pk=account_id).first()
+    if found is None:
+        raise NotFound("No such account.")
+    return found
+
+
+def account_for_update(*, tenant_id: UUID, account_id: UUID) -> Account:
+    """
+    Return the account, locked until the transaction ends.
+
+    NO KEY UPDATE: holds that refer to the account are not blocked by us.
+
+    :raises NotFound: unknown, or another tenant's
+    """
+    locked = accounts_for_update(tenant_id=tenant_id, account_ids=[account_id])
+    if not locked:
+        raise NotFound("No such account.")
+    return locked[account_id]
+
+
+def accounts_for_update(*, tenant_id: UUID, account_ids: list[UUID]) -> dict[UUID, Account]:
+    """Return those of the tenant, locked in order of id as every lock of accounts is."""
+    locked = (
+        Account.objects.select_for_update(no_key=True)
+        .filter(tenant_id=tenant_id, pk__in=account_ids)
+        .order_by("pk")
+    )
+    return {account.pk: account for account in locked}

@@ -1,0 +1,270 @@
+"""
+Accounts: open, change, freeze, unfreeze, close.
+
+The figures (balance, held, entry_count) are the ledger's: nothing here writes them.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db import connection, transaction
+
+from accounts import queries
+from accounts.errors import AccountAlreadyExists, OverdraftInUse
+from accounts.models import Account
+from core import outbox
+from core.database import refusing, repeating
+from core.errors import InvalidState, PayloadTooLarge
+from core.ids import new_id
+
+BATCH_MAX = 10_000
+_EXTERNAL_ID_TAKEN = "account_external_id_unique_in_tenant"
+_TAKEN = "An account with this external id exists."
+_COLUMNS = (
+    "id, tenant_id, owner_id, type, currency, status, name, external_id, overdraft_limit, metadata,"
+    " created_at, updated_at"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NewAccount:
+    """What a customer's account opens with. `overdraft_limit` is in minor units."""
+
+    type: str
+    currency: str
+    owner_id: UUID | None = None
+    name: str = ""
+    external_id: str | None = None
+    overdraft_limit: int = 0
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+def open_account(*, tenant_id: UUID, new: NewAccount, now: datetime) -> Account:
+    """
+    Open an account with no balance.
+
+    :raises AccountAlreadyExists: the tenant has an account with this external id
+    """
+    with refusing({_EXTERNAL_ID_TAKEN: AccountAlreadyExists(_TAKEN)}), transaction.atomic():
+        account = Account.objects.create(
+            tenant_id=tenant_id,
+            type=new.type,
+            currency=new.currency,
+            owner_id=new.owner_id,
+            name=new.name,
+            external_id=new.external_id,
+            overdraft_limit=new.overdraft_limit,
+            metadata=new.metadata,
+            created_at=now,
+            updated_at=now,
+        )
+        _record(account, "account.opened", now)
+    return account
+
+
+def open_accounts(
+    *, tenant_id: UUID, new: Sequence[NewAccount], now: datetime
+) -> list[UUID | AccountAlreadyExists]:
+    """
+    Open up to 10,000 accounts at once; return an id or a refusal for each, in order.
+
+    Two COPY streams in one transaction: accounts, and their events.
+
+    :raises PayloadTooLarge: more than 10,000
+    """
+    if len(new) > BATCH_MAX:
+        raise PayloadTooLarge(f"At most {BATCH_MAX} accounts in one call.")
+
+    def open_all() -> list[UUID | AccountAlreadyExists]:
+        with transaction.atomic():
+            results: list[UUID | AccountAlreadyExists] = []
+            taken = _taken_external_ids(tenant_id, new)
+            lines, events = [], []
+            for account in new:
+                if account.external_id is not None:
+                    if account.external_id in taken:
+                        results.append(AccountAlreadyExists(_TAKEN))
+                        continue
+                    taken.add(account.external_id)
+                account_id = new_id()
+                lines.append(_copy_line(account_id, tenant_id, account, now))
+                events.append(f"{tenant_id}\taccount.opened\t{account_id}\t{now.isoformat()}\n")
+                results.append(account_id)
+            _copy(f"COPY accounts_account ({_COLUMNS}) FROM STDIN", lines)
+            _copy(
+                "COPY core_outboxevent (tenant_id, event_type, resource_id, created_at) FROM STDIN",
+                events,
+            )
+        return results
+
+    # Another call may take an external id after we looked; then look again.
+    return repeating(open_all, on_constraint=_EXTERNAL_ID_TAKEN)
+
+
+def internal_account(*, tenant_id: UUID, role: str, currency: str, now: datetime) -> UUID:
+    """
+    Return the tenant's account for a role and currency, opening it on first need.
+
+    Safe to call at once from many: the database keeps one of each.
+    """
+    which: dict[str, Any] = {"tenant_id": tenant_id, "role": role, "currency": currency}
+    found = Account.objects.filter(**which).values_list("pk", flat=True).first()
+    if found is None:
+        account = Account(
+            **which,
+            type=Account.Type.INTERNAL,
+            name=Account.Role(role).label,
+            overdraft_limit=None,
+            created_at=now,
+            updated_at=now,
+        )
+        with transaction.atomic():
+            Account.objects.bulk_create([account], ignore_conflicts=True)
+            found = Account.objects.values_list("pk", flat=True).get(**which)
+            if found == account.pk:
+                _record(account, "account.opened", now)
+    return found
+
+
+def change_account(
+    *, tenant_id: UUID, account_id: UUID, changes: dict[str, Any], now: datetime
+) -> Account:
+    """
+    Change name, metadata or overdraft_limit.
+
+    :raises NotFound: no such account in this tenant
+    :raises InvalidState: closed, or an overdraft limit for an internal account
+    :raises OverdraftInUse: the account is further below zero than the new limit
+    """
+    refusals = {
+        "account_available_within_overdraft": OverdraftInUse(
+            "The account is further below zero, or has more on hold, than the new limit allows."
+        )
+    }
+    with refusing(refusals), transaction.atomic():
+        account = queries.account_for_update(tenant_id=tenant_id, account_id=account_id)
+        if account.status == Account.Status.CLOSED:
+            raise InvalidState("The account is closed.")
+        if "overdraft_limit" in changes and account.type == Account.Type.INTERNAL:
+            raise InvalidState("An internal account has no overdraft limit.")
+        for name in ("name", "metadata", "overdraft_limit"):
+            if name in changes:
+                setattr(account, name, changes[name])
+        _save(account, sorted(changes), now)
+        _record(account, "account.changed", now, fields=sorted(changes))
+    return account
+
+
+def freeze_account(*, tenant_id: UUID, account_id: UUID, reason: str, now: datetime) -> Account:
+    """
+    Stop all entries of the account, debits and credits.
+
+    :raises NotFound: no such account in this tenant
+    :raises InvalidState: not active, or internal
+    """
+    return _change_status(
+        tenant_id, account_id, Account.Status.ACTIVE, Account.Status.FROZEN, reason, now
+    )
+
+
+def unfreeze_account(*, tenant_id: UUID, account_id: UUID, reason: str, now: datetime) -> Account:
+    """
+    Let a frozen account take entries again.
+
+    :raises NotFound: no such account in this tenant
+    :raises InvalidState: not frozen
+    """
+    return _change_status(
+        tenant_id, account_id, Account.Status.FROZEN, Account.Status.ACTIVE, reason, now
+    )
+
+
+def close_account(*, tenant_id: UUID, account_id: UUID, reason: str, now: datetime) -> Account:
+    """
+    Close the account for good.
+
+    :raises NotFound: no such account in this tenant
+    :raises InvalidState: a balance or a hold is left, closed before, or internal
+    """
+    return _change_status(tenant_id, account_id, None, Account.Status.CLOSED, reason, now)
+
+
+def _change_status(
+    tenant_id: UUID,
+    account_id: UUID,
+    required: str | None,
+    status: str,
+    reason: str,
+    now: datetime,
+) -> Account:
+    with transaction.atomic():
+        account = queries.account_for_update(tenant_id=tenant_id, account_id=account_id)
+        if account.type == Account.Type.INTERNAL:
+            raise InvalidState("An internal account is always active.")
+        if account.status == Account.Status.CLOSED:
+            raise InvalidState("The account is closed.")
+        if required is not None and account.status != required:
+            raise InvalidState(f"The account is {account.status}, not {required}.")
+        if status == Account.Status.CLOSED and (account.balance or account.held):
+            raise InvalidState("Balance and holds must be zero before an account is closed.")
+        account.status = status
+        _save(account, ["status"], now)
+        _record(account, f"account.{_PARTICIPLES[required, status]}", now, reason=reason)
+    return account
+
+
+_PARTICIPLES: dict[tuple[str | None, str], str] = {
+    (Account.Status.ACTIVE, Account.Status.FROZEN): "frozen",
+    (Account.Status.FROZEN, Account.Status.ACTIVE): "unfrozen",
+    (None, Account.Status.CLOSED): "closed",
+}
+
+
+def _save(account: Account, fields: list[str], now: datetime) -> None:
+    # Never back: the ledger takes its clock from here when the server's lags.
+    account.updated_at = max(account.updated_at, now)
+    account.save(update_fields=[*fields, "updated_at"])
+
+
+def _record(account: Account, event_type: str, now: datetime, **payload: Any) -> None:
+    outbox.record_event(
+        tenant_id=account.tenant_id,
+        event_type=event_type,
+        resource_id=account.pk,
+        now=now,
+        payload=payload or None,
+    )
+
+
+def _taken_external_ids(tenant_id: UUID, new: Sequence[NewAccount]) -> set[str]:
+    wanted = [account.external_id for account in new if account.external_id is not None]
+    if not wanted:
+        return set()
+    found = Account.objects.filter(tenant_id=tenant_id, external_id__in=wanted)
+    return {external_id for external_id in found.values_list("external_id", flat=True) if external_id}
+
+
+def _copy(statement: str, lines: list[str]) -> None:
+    with connection.cursor() as cursor, cursor.copy(statement) as stream:
+        stream.write("".join(lines))
+
+
+_COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+
+
+def _copy_line(account_id: UUID, tenant_id: UUID, account: NewAccount, now: datetime) -> str:
+    """Return the account in COPY's text format, in the order of _COLUMNS."""
+    owner = account.owner_id or "\\N"
+    name = account.name.translate(_COPY_ESCAPES) if account.name else ""
+    external_id = "\\N"
+    if account.external_id is not None:
+        external_id = account.external_id.translate(_COPY_ESCAPES)
+    metadata = json.dumps(account.metadata).translate(_COPY_ESCAPES) if account.metadata else "{}"
+    return (
+        f"{account_id}\t{tenant_id}\t{owner}\t{account.type}\t{account.currency}\tactive\t{name}\t"
+        f"{external_id}\t{account.overdraft_limit}\t{metadata}\t{now}\t{now}\n"
+    )

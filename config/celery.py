@@ -1,0 +1,11 @@
+"""The Celery application. Tasks are doors: they read the clock and make one call."""
+
+import os
+
+from celery import Celery
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+
+app = Celery("florin")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()

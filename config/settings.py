@@ -1,0 +1,243 @@
+"""
+Every setting, read from the environment (docs/configuration.md lists them).
+
+`make run` writes what the embedded servers need into .local/env; the environment wins over it.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import django_stubs_ext
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+# ModelAdmin[Hold] and QuerySet[Hold] are written in the code and read by mypy only.
+django_stubs_ext.monkeypatch()
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+env = environ.FileAwareEnv()
+if not env.bool("FLORIN_IGNORE_LOCAL_ENV", default=False):
+    env.read_env(BASE_DIR / ".local" / "env", overwrite=False)
+
+# development: loopback only, throw-away secrets. production: refuses insecure settings.
+FLORIN_MODE = env.str("FLORIN_MODE", default="development")
+IS_PRODUCTION = FLORIN_MODE == "production"
+_INSECURE_SECRET = "development-only-secret-that-production-refuses"
+
+DEBUG = env.bool("DEBUG", default=False)
+SECRET_KEY = env.str("SECRET_KEY", default=_INSECURE_SECRET)
+# Keys of the digests of API keys: apart from SECRET_KEY, which may rotate without killing them.
+API_KEY_PEPPER = env.str("API_KEY_PEPPER", default=_INSECURE_SECRET)
+ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+
+
+def _refuse_insecure_production() -> None:
+    if FLORIN_MODE not in ("development", "production"):
+        raise ImproperlyConfigured("FLORIN_MODE is either development or production.")
+    if not IS_PRODUCTION:
+        return
+    faults = []
+    for name, secret in (("SECRET_KEY", SECRET_KEY), ("API_KEY_PEPPER", API_KEY_PEPPER)):
+        if secret == _INSECURE_SECRET or len(secret) < 50 or len(set(secret)) < 5:
+            faults.append(f"{name} must be 50 or more random characters")
+    if DEBUG:
+        faults.append("DEBUG must be off")
+    if not env.list("ALLOWED_HOSTS", default=[]) or "*" in ALLOWED_HOSTS:
+        faults.append("ALLOWED_HOSTS must name the hosts, without *")
+    if not env.str("DATABASE_URL", default=""):
+        faults.append("DATABASE_URL must be set")
+    if not env.str("REDIS_URL", default=""):
+        faults.append("REDIS_URL must be set")
+    if faults:
+        raise ImproperlyConfigured("Production refuses to start: " + "; ".join(faults) + ".")
+
+
+_refuse_insecure_production()
+
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = "en"
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+AUTH_USER_MODEL = "identity.User"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+INSTALLED_APPS = [
+    "config.apps.FlorinAdminConfig",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "django_filters",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "django_celery_beat",
+    "django_celery_results",
+    "core",
+    "identity",
+    "accounts",
+    "ledger",
+    "payments",
+    "invoices",
+    "savings",
+    "webhooks",
+]
+MIDDLEWARE = [
+    "core.api.middleware.RequestIdMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "core.api.middleware.ContentSecurityPolicyMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+# --- PostgreSQL --------------------------------------------------------------------------------
+# A time limit on everything (RELIABILITY): a dead link, a lock, a statement, the wait for a
+# connection. ATOMIC_REQUESTS stays off: services open their own transactions, and it would erase
+# the rows of a request that DRF answers with an error.
+LOCK_TIMEOUT_MS = env.int("LOCK_TIMEOUT_MS", default=3_000)
+STATEMENT_TIMEOUT_MS = env.int("STATEMENT_TIMEOUT_MS", default=15_000)
+TCP_USER_TIMEOUT_MS = env.int("TCP_USER_TIMEOUT_MS", default=5_000)
+DATABASE_POOL_MAX = env.int("DATABASE_POOL_MAX", default=8)
+DATABASE_POOL_TIMEOUT_S = env.float("DATABASE_POOL_TIMEOUT_S", default=2.0)
+_DATABASE = env.db_url_config(
+    env.str("DATABASE_URL", default="postgres://florin:florin@127.0.0.1:54329/florin")
+)
+DATABASES: dict[str, dict[str, Any]] = {
+    "default": {
+        **_DATABASE,
+        "ENGINE": "django.db.backends.postgresql",
+        "ATOMIC_REQUESTS": False,
+        "CONN_MAX_AGE": 0,
+        "OPTIONS": {
+            **_DATABASE.get("OPTIONS", {}),
+            "connect_timeout": 5,
+            "tcp_user_timeout": TCP_USER_TIMEOUT_MS,
+            "application_name": env.str("FLORIN_PROCESS", default="florin"),
+            # One server-side plan for the statements that repeat, such as the posting function.
+            "options": (
+                f"-c lock_timeout={LOCK_TIMEOUT_MS} -c statement_timeout={STATEMENT_TIMEOUT_MS}"
+                " -c idle_in_transaction_session_timeout=60000 -c jit=off -c timezone=UTC"
+            ),
+            "pool": {
+                "min_size": 1,
+                "max_size": DATABASE_POOL_MAX,
+                "timeout": DATABASE_POOL_TIMEOUT_S,
+                "max_lifetime": 1800,
+            },
+        },
+    }
+}
+
+# --- Redis and Celery --------------------------------------------------------------------------
+REDIS_URL = env.str("REDIS_URL", default="redis://127.0.0.1:63799/0")
+CELERY_BROKER_URL = REDIS_URL
+CELERY_RESULT_BACKEND = "django-db"
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_TASK_TIME_LIMIT = 300
+CELERY_TASK_SOFT_TIME_LIMIT = 240
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3600}
+CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 10
+CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_TIMEZONE = "UTC"
+CELERY_BEAT_SCHEDULE = {
+    "expire due holds": {"task": "ledger.expire_due_holds", "schedule": 60.0},
+}
+
+# --- The API -----------------------------------------------------------------------------------
+# Largest request body that is read at all; a batch of 10,000 transfers is about 3 MB.
+DATA_UPLOAD_MAX_MEMORY_SIZE = env.int("BODY_SIZE_MAX", default=8 * 1024 * 1024)
+# How long a process trusts an API key that it has verified. A revoked key lives no longer.
+API_KEY_CACHE_S = env.float("API_KEY_CACHE_S", default=1.0)
+REST_FRAMEWORK = {
+    "EXCEPTION_HANDLER": "core.api.errors.problem_handler",
+    "DEFAULT_AUTHENTICATION_CLASSES": ["identity.api.authentication.ApiKeyAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["core.api.permissions.HasScope"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["core.api.parsers.StrictJSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "core.api.schema.FlorinSchema",
+    "UNAUTHENTICATED_USER": None,
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Florin API",
+    "VERSION": "1.0.0",
+    "DESCRIPTION": (BASE_DIR / "docs" / "api-introduction.md").read_text(encoding="utf-8"),
+    "OAS_VERSION": "3.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "SERVE_AUTHENTICATION": [],
+    "SCHEMA_PATH_PREFIX": r"/api/v1",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SWAGGER_UI_SETTINGS": {"persistAuthorization": True, "docExpansion": "list", "filter": True},
+    "POSTPROCESSING_HOOKS": ["core.api.schema.add_problem_responses"],
+    "SORT_OPERATIONS": False,
+}
+
+# --- Screens -----------------------------------------------------------------------------------
+STATIC_URL = "/static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+# Served by whitenoise straight from the packages; a container build may collect them first.
+WHITENOISE_USE_FINDERS = True
+WHITENOISE_AUTOREFRESH = False
+LOGIN_URL = "admin:login"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {
+        "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
+        "OPTIONS": {"min_length": 12},
+    },
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+
+# --- Browser security --------------------------------------------------------------------------
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_AGE = 8 * 3600
+SESSION_COOKIE_SECURE = IS_PRODUCTION
+CSRF_COOKIE_SECURE = IS_PRODUCTION
+SECURE_HSTS_SECONDS = 31_536_000 if IS_PRODUCTION else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = IS_PRODUCTION
+SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=IS_PRODUCTION)
+if env.bool("BEHIND_TLS_PROXY", default=False):
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
+    # A client's mistake is the client's to read; 4xx are not our log's business.
+    "loggers": {"django.request": {"level": "ERROR"}},
+}

@@ -1,0 +1,95 @@
+"""The OpenAPI document: what every operation has in common."""
+
+from typing import Any
+
+from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter
+
+IDEMPOTENCY_KEY = "Idempotency-Key"
+_PROBLEM = {
+    "type": "object",
+    "description": "RFC 9457 problem details.",
+    "required": ["type", "title", "status", "detail", "code", "errors", "request_id"],
+    "properties": {
+        "type": {"type": "string", "format": "uri-reference"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "code": {"type": "string", "description": "Stable; see the error table."},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["field", "code", "detail"],
+                "properties": {
+                    "field": {"type": "string"},
+                    "code": {"type": "string"},
+                    "detail": {"type": "string"},
+                },
+            },
+        },
+        "request_id": {"type": "string"},
+    },
+    "example": {
+        "type": "/api/docs/errors#insufficient_funds",
+        "title": "Insufficient funds",
+        "status": 422,
+        "detail": "The account has 500 available and 1250 is needed.",
+        "code": "insufficient_funds",
+        "errors": [],
+        "request_id": "0199c0de-7e57-7000-8000-000000000001",
+    },
+}
+_RESPONSES = {
+    "400": "Malformed or invalid input.",
+    "401": "No credentials, or not valid.",
+    "403": "The scope or role does not allow it.",
+    "404": "Unknown here, or another tenant's.",
+    "409": "In conflict with the object's state or with a running request.",
+    "413": "Body or batch too large.",
+    "422": "Understood, and refused by a rule.",
+    "503": "A needed part did not answer in time; send the same request again.",
+}
+
+
+class FlorinSchema(AutoSchema):
+    def get_override_parameters(self) -> list[Any]:
+        if self.method != "POST":
+            return []
+        is_required = self.view.action in getattr(self.view, "keyed_actions", ())
+        return [
+            OpenApiParameter(
+                IDEMPOTENCY_KEY,
+                OpenApiTypes.STR,
+                OpenApiParameter.HEADER,
+                required=is_required,
+                description="1 to 255 visible ASCII characters; one for each intended change.",
+            )
+        ]
+
+
+def add_problem_responses(
+    result: dict[str, Any], generator: Any, request: Any, public: bool
+) -> dict[str, Any]:
+    """Give every operation its error responses, and the document the problem's schema."""
+    result["components"].setdefault("schemas", {})["Problem"] = _PROBLEM
+    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    for path, operations in result["paths"].items():
+        for method, operation in operations.items():
+            if path.startswith("/health") or "responses" not in operation:
+                continue
+            for status in _statuses(path, method):
+                operation["responses"].setdefault(
+                    status, {"description": _RESPONSES[status], "content": content}
+                )
+    return result
+
+
+def _statuses(path: str, method: str) -> list[str]:
+    statuses = ["400", "401", "403", "503"]
+    if "{" in path or method == "post":
+        statuses.append("404")
+    if method in ("post", "patch", "put"):
+        statuses += ["409", "413", "422"]
+    return sorted(statuses)

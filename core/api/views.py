@@ -1,0 +1,93 @@
+"""What every viewset of ours shares: the tenant, the idempotency key, the shape of an answer."""
+
+import re
+from typing import Any, ClassVar, TypeVar, cast
+from uuid import UUID
+
+from django.db.models import Model, QuerySet
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.serializers import Serializer
+from rest_framework.viewsets import GenericViewSet
+
+from core.api.pagination import KeysetPagination
+from core.errors import IdempotencyKeyRequired, InvalidRequest
+from core.idempotency import KEY_LENGTH_MAX
+from core.principal import Principal
+
+M = TypeVar("M", bound=Model)
+_VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
+
+
+class TenantViewSet(GenericViewSet[M]):
+    """
+    Base of every viewset: the one place where an API query is scoped to the caller's tenant.
+
+    Another tenant's object does not exist here: 404, never 403.
+    """
+
+    pagination_class = KeysetPagination
+    lookup_value_converter = "uuid"
+    # Query parameters an action takes, beyond the filters and cursors of `list`.
+    query_params_by_action: ClassVar[dict[str, set[str]]] = {}
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        self._refuse_unknown_query_params(request)
+
+    def get_queryset(self) -> QuerySet[M]:
+        return super().get_queryset().filter(tenant_id=self.tenant_id)
+
+    @property
+    def principal(self) -> Principal:
+        # Every authenticator of `identity` sets a Principal; DRF's stubs know only their Token.
+        return cast(Principal, self.request.auth)
+
+    @property
+    def tenant_id(self) -> UUID:
+        return self.principal.tenant_id
+
+    @property
+    def idempotency_key(self) -> str:
+        """
+        The key the caller gave.
+
+        :raises IdempotencyKeyRequired: none
+        """
+        key = self.optional_idempotency_key
+        if key is None:
+            raise IdempotencyKeyRequired("Send one key for each intended change.")
+        return key
+
+    @property
+    def optional_idempotency_key(self) -> str | None:
+        key = self.request.headers.get("Idempotency-Key")
+        if not key:
+            return None
+        if len(key) > KEY_LENGTH_MAX or not _VISIBLE_ASCII.fullmatch(key):
+            raise InvalidRequest(
+                f"Idempotency-Key has 1 to {KEY_LENGTH_MAX} visible ASCII characters.",
+                field="Idempotency-Key",
+            )
+        return key
+
+    def validated(self, serializer_class: type[Serializer[Any]]) -> dict[str, Any]:
+        serializer = serializer_class(data=self.request.data)
+        serializer.is_valid(raise_exception=True)
+        data: dict[str, Any] = serializer.validated_data
+        return data
+
+    def answer(self, body: Any, *, status: int = 200, is_replay: bool = False) -> Response:
+        headers = {"Idempotent-Replayed": "true"} if is_replay else {}
+        return Response(body, status=status, headers=headers)
+
+    def _refuse_unknown_query_params(self, request: Request) -> None:
+        """A mistyped filter must not return everything."""
+        known = set(self.query_params_by_action.get(self.action, ()))
+        if self.action == "list":
+            known |= {"limit", "cursor"}
+            filterset = getattr(self, "filterset_class", None)
+            known |= set(filterset.base_filters) if filterset else set()
+        for name in request.query_params:
+            if name not in known:
+                raise InvalidRequest(f"There is no query parameter {name!r} here.", field=name)

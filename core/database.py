@@ -1,0 +1,80 @@
+"""The seam between PostgreSQL's rules and ours: SQL files, constraint names, passing faults."""
+
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import psycopg
+from django.db import DatabaseError, IntegrityError, connection
+
+from core.errors import DomainError
+
+T = TypeVar("T")
+
+# Deadlock and lost serialization: PostgreSQL undid everything, so the same call may run again.
+_UNDONE = frozenset({"40P01", "40001"})
+ATTEMPTS_MAX = 4
+
+
+def sql_beside(migration_file: str) -> str:
+    """
+    Return the SQL that belongs to a migration: the file of the same name, ending in .sql.
+
+    Such a file is history, like its migration: a change of a function or trigger is a new
+    migration with a new file, never an edit.
+    """
+    return Path(migration_file).with_suffix(".sql").read_text(encoding="utf-8")
+
+
+def constraint_of(error: DatabaseError) -> str | None:
+    """Return the name of the constraint or trigger rule that was violated, if one was."""
+    cause = error.__cause__
+    return cause.diag.constraint_name if isinstance(cause, psycopg.Error) else None
+
+
+def sqlstate_of(error: DatabaseError) -> str | None:
+    """Return PostgreSQL's error code (SQLSTATE); None where the server sent none."""
+    cause = error.__cause__
+    return cause.sqlstate if isinstance(cause, psycopg.Error) else None
+
+
+@contextmanager
+def refusing(by_constraint: Mapping[str, DomainError]) -> Iterator[None]:
+    """
+    Turn the violation of a named constraint into a domain error; let every other one through.
+
+    Wraps the `atomic` block, not the statement: after a violation PostgreSQL takes no further
+    statement in that transaction.
+    """
+    try:
+        yield
+    except IntegrityError as error:
+        name = constraint_of(error)
+        if name is None or name not in by_constraint:
+            raise
+        raise by_constraint[name] from error
+
+
+def repeating(call: Callable[[], T], *, on_constraint: str = "") -> T:
+    """
+    Run `call`; run it again where PostgreSQL undid it for a reason that passes.
+
+    That is a deadlock, a lost serialization, or a violation of `on_constraint` (a twin took the
+    key first, and the next look will find it). Inside a transaction nothing is repeated: what was
+    undone there is more than the call.
+    """
+    for attempt in range(1, ATTEMPTS_MAX + 1):
+        try:
+            return call()
+        except DatabaseError as error:
+            passes = sqlstate_of(error) in _UNDONE or (
+                bool(on_constraint) and constraint_of(error) == on_constraint
+            )
+            if not passes or connection.in_atomic_block or attempt == ATTEMPTS_MAX:
+                raise
+            # Twins that collided should not meet again: 5 to 15 ms, doubled each time.
+            time.sleep(random.uniform(0.005, 0.015) * 2 ** (attempt - 1))  # noqa: S311
+    raise AssertionError("unreachable")

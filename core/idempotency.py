@@ -1,0 +1,81 @@
+"""
+Exactly once for requests whose effect has no key of its own.
+
+The record and the effect commit together, so that neither exists without the other. A twin that
+arrives meanwhile waits for the first on the unique key and then gets its answer.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db import connection, transaction
+
+from core.errors import IdempotencyConflict
+from core.models import IdempotencyRecord
+
+KEY_LENGTH_MAX = 255
+REUSED_KEY = "The idempotency key belongs to another request."
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    body: Any
+    is_replay: bool
+
+
+def fingerprint(*parts: object) -> bytes:
+    """Return the SHA-256 of the parts, which are JSON values, UUIDs or dates."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).digest()
+
+
+def once(
+    *,
+    tenant_id: UUID,
+    key: str,
+    request_fingerprint: bytes,
+    now: datetime,
+    effect: Callable[[], tuple[int, Any]],
+) -> Answer:
+    """
+    Run `effect` and keep its answer (status, JSON body), or return the answer kept before.
+
+    A refusal raised by `effect` undoes everything and keeps nothing: the request may be sent again.
+    Costs two round trips more than the effect, and one row.
+
+    :raises IdempotencyConflict: the key was used for another request
+    """
+    with transaction.atomic():
+        if not _claim(tenant_id, key, request_fingerprint, now):
+            return _kept(tenant_id, key, request_fingerprint)
+        status, body = effect()
+        IdempotencyRecord.objects.filter(tenant_id=tenant_id, key=key).update(
+            status=status, body=body
+        )
+    return Answer(status, body, is_replay=False)
+
+
+def _claim(tenant_id: UUID, key: str, request_fingerprint: bytes, now: datetime) -> bool:
+    """Insert the record; wait for a twin's transaction to end, and say whether we are first."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO core_idempotencyrecord (tenant_id, key, fingerprint, created_at)"
+            " VALUES (%s, %s, %s, %s) ON CONFLICT (tenant_id, key) DO NOTHING",
+            [tenant_id, key, request_fingerprint, now],
+        )
+        return cursor.rowcount == 1
+
+
+def _kept(tenant_id: UUID, key: str, request_fingerprint: bytes) -> Answer:
+    record = IdempotencyRecord.objects.get(tenant_id=tenant_id, key=key)
+    if bytes(record.fingerprint) != request_fingerprint:
+        raise IdempotencyConflict(REUSED_KEY)
+    if record.status is None:
+        raise RuntimeError(f"idempotency record {record.pk} was committed without an answer")
+    return Answer(record.status, record.body, is_replay=True)

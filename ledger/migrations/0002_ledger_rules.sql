@@ -1,0 +1,137 @@
+-- The rules that make a wrong balance impossible, whoever writes: the posting function, a future
+-- service, or an operator with psql. docs/invariants.md lists them with the tests that attack them.
+--
+-- A posting is one SQL statement that inserts the transaction and its entries and updates the
+-- accounts. Triggers AFTER a statement run when all of it is done, so each side can be checked
+-- against the other: entries without the accounts' new figures are refused, and new figures
+-- without entries are refused.
+
+CREATE TRIGGER entry_never_changed BEFORE UPDATE OR DELETE ON ledger_entry
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION florin_refuse('entry_never_changed', 'entries are put right by a reversal');
+CREATE TRIGGER entry_never_truncated BEFORE TRUNCATE ON ledger_entry
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION florin_refuse('entry_never_truncated', 'entries are kept for ever');
+CREATE TRIGGER transaction_never_changed BEFORE UPDATE OR DELETE ON ledger_transaction
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION florin_refuse(
+        'transaction_never_changed', 'transactions are put right by a reversal');
+CREATE TRIGGER transaction_never_truncated BEFORE TRUNCATE ON ledger_transaction
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION florin_refuse('transaction_never_truncated', 'transactions are kept for ever');
+
+-- New transactions: each has its entries by the end of its own statement, in its currency, and they
+-- sum to zero. Look-ups in these functions are scalar subqueries: they stay index look-ups, whatever
+-- the planner believed about the sizes when it made the plan.
+CREATE FUNCTION ledger_transaction_sums_to_zero() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    v_id uuid;
+BEGIN
+    SELECT t.id INTO v_id
+      FROM new_transactions t
+     WHERE t.legs NOT BETWEEN 2 AND 100
+        OR (t.idempotency_key IS NOT NULL AND t.request_fingerprint IS NULL)
+        OR (SELECT count(*) = t.legs AND sum(e.amount) = 0
+                   AND sum(e.amount) FILTER (WHERE e.amount > 0) = t.amount
+                   AND bool_and(e.currency = t.currency)
+              FROM ledger_entry e
+             WHERE e.transaction_id = t.id) IS NOT TRUE
+     LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'transaction % is not complete or does not sum to zero', v_id
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'transaction_sums_to_zero';
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER transaction_sums_to_zero AFTER INSERT ON ledger_transaction
+    REFERENCING NEW TABLE AS new_transactions
+    FOR EACH STATEMENT EXECUTE FUNCTION ledger_transaction_sums_to_zero();
+
+-- New entries: each belongs to a transaction, within its number of legs (a complete transaction has
+-- no free leg, so that nothing can be added to it later); to an account of its tenant and currency
+-- that is active and not locked for debits; follows the account's last entry without a gap, by its
+-- amount; and the account has counted it.
+CREATE FUNCTION ledger_entries_fit() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    v_entry record;
+BEGIN
+    SELECT e.account_id, e.sequence INTO v_entry
+      FROM new_entries e
+     WHERE e.amount = 0
+        OR e.leg < 0
+        OR (SELECT t.tenant_id = e.tenant_id AND e.leg < t.legs
+              FROM ledger_transaction t WHERE t.id = e.transaction_id) IS NOT TRUE
+        OR (SELECT a.tenant_id = e.tenant_id AND a.currency = e.currency AND a.status = 'active'
+                   AND e.sequence BETWEEN 1 AND a.entry_count
+                   AND (e.amount > 0 OR a.debit_locked_until IS NULL
+                        OR a.debit_locked_until <= greatest(clock_timestamp(), e.created_at))
+              FROM accounts_account a WHERE a.id = e.account_id) IS NOT TRUE
+        OR e.balance_after - e.amount IS DISTINCT FROM CASE WHEN e.sequence = 1 THEN 0 ELSE
+               (SELECT p.balance_after FROM ledger_entry p
+                 WHERE p.account_id = e.account_id AND p.sequence = e.sequence - 1) END
+     LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'entry % of account % does not fit', v_entry.sequence, v_entry.account_id
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'entry_fits_account_and_transaction';
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER entry_fits_account_and_transaction AFTER INSERT ON ledger_entry
+    REFERENCING NEW TABLE AS new_entries
+    FOR EACH STATEMENT EXECUTE FUNCTION ledger_entries_fit();
+
+-- Changed accounts: the balance is the one after the last entry.
+CREATE FUNCTION ledger_account_figures_in_step() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    v_account_id uuid;
+BEGIN
+    SELECT a.id INTO v_account_id
+      FROM changed_accounts a
+     WHERE a.balance IS DISTINCT FROM CASE WHEN a.entry_count = 0 THEN 0 ELSE
+               (SELECT e.balance_after FROM ledger_entry e
+                 WHERE e.account_id = a.id AND e.sequence = a.entry_count) END
+     LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'balance of account % is not the one after its last entry', v_account_id
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'account_figures_in_step';
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER account_figures_in_step AFTER UPDATE ON accounts_account
+    REFERENCING NEW TABLE AS changed_accounts
+    FOR EACH STATEMENT EXECUTE FUNCTION ledger_account_figures_in_step();
+
+-- A hold closes once and is never rewritten or deleted.
+CREATE FUNCTION ledger_hold_rules() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'DELETE' THEN
+        RAISE EXCEPTION 'hold % cannot be deleted', OLD.id
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'hold_never_deleted';
+    END IF;
+    IF OLD.status <> 'active' THEN
+        RAISE EXCEPTION 'hold % is already %', OLD.id, OLD.status
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'hold_closes_once';
+    END IF;
+    IF (NEW.id, NEW.tenant_id, NEW.account_id, NEW.amount, NEW.currency, NEW.idempotency_key,
+        NEW.request_fingerprint, NEW.created_at)
+       IS DISTINCT FROM
+       (OLD.id, OLD.tenant_id, OLD.account_id, OLD.amount, OLD.currency, OLD.idempotency_key,
+        OLD.request_fingerprint, OLD.created_at) THEN
+        RAISE EXCEPTION 'hold % cannot be rewritten', OLD.id
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'hold_never_rewritten';
+    END IF;
+    RETURN NEW;
+END
+$$;
+
+CREATE TRIGGER hold_rules BEFORE UPDATE OR DELETE ON ledger_hold
+    FOR EACH ROW EXECUTE FUNCTION ledger_hold_rules();
+CREATE TRIGGER hold_never_truncated BEFORE TRUNCATE ON ledger_hold
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION florin_refuse('hold_never_truncated', 'holds are kept for ever');

@@ -1,0 +1,255 @@
+"""Reads of the ledger that are more than a filter. Nothing here changes a row."""
+
+import datetime as dt
+from collections.abc import Iterable
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.db import connection
+from django.db.models import Q, QuerySet, Sum
+
+from accounts.models import Account
+from accounts.queries import account_of
+from core.errors import InvalidRequest, NotFound
+from ledger.models import Entry, Hold, Transaction
+
+# A statement is one answer, not a list of pages; a longer one is read as entries.
+STATEMENT_LINES_MAX = 10_000
+_MICROSECOND = dt.timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class BalanceAt:
+    account_id: UUID
+    currency: str
+    balance: int
+    held: int
+    # None: no limit.
+    available: int | None
+    as_of: dt.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    account: Account
+    start: dt.datetime
+    end: dt.datetime
+    opening_balance: int
+    closing_balance: int
+    total_credits: int
+    total_debits: int
+    lines: list[Entry]
+
+
+@dataclass(frozen=True, slots=True)
+class TrialBalanceLine:
+    """One row per (currency, account type and role)."""
+
+    currency: str
+    type: str
+    role: str | None
+    debits: int
+    credits: int
+
+
+def balance_at(
+    *, tenant_id: UUID, account_id: UUID, at: dt.datetime | None, now: dt.datetime
+) -> BalanceAt:
+    """
+    Return the balance at a moment, by default now.
+
+    One look-up for now; for the past a binary search over the entries (20 look-ups among a
+    million). `available` counts with the overdraft limit of today.
+
+    :raises NotFound: no such account in this tenant
+    :raises InvalidRequest: the moment is in the future
+    """
+    account = account_of(tenant_id=tenant_id, account_id=account_id)
+    if at is None:
+        return BalanceAt(
+            account.pk, account.currency, account.balance, account.held, account.available, now
+        )
+    if at > now:
+        raise InvalidRequest("The balance of the future is not known.", field="at")
+    balance = _balance_after(account.pk, _sequence_at(tenant_id, account.pk, at))
+    held = (
+        Hold.objects.filter(account_id=account.pk, tenant_id=tenant_id, created_at__lte=at)
+        .filter(Q(closed_at=None) | Q(closed_at__gt=at))
+        .aggregate(total=Sum("amount"))["total"]
+    ) or 0
+    limit = account.overdraft_limit
+    available = None if limit is None else balance - held + limit
+    return BalanceAt(account.pk, account.currency, balance, held, available, at)
+
+
+def entries_of(
+    *,
+    tenant_id: UUID,
+    account_id: UUID,
+    start: dt.datetime | None = None,
+    end: dt.datetime | None = None,
+) -> QuerySet[Entry]:
+    """
+    Return the account's entries, booked from `start` and before `end`, with their transactions.
+
+    Unordered; `sequence` is the order of the statement.
+
+    :raises NotFound: no such account in this tenant
+    """
+    account_of(tenant_id=tenant_id, account_id=account_id)
+    entries = Entry.objects.filter(account_id=account_id).select_related("transaction")
+    if start is not None:
+        after = _sequence_at(tenant_id, account_id, start - _MICROSECOND)
+        entries = entries.filter(sequence__gt=after)
+    if end is not None:
+        last = _sequence_at(tenant_id, account_id, end - _MICROSECOND)
+        entries = entries.filter(sequence__lte=last)
+    return entries
+
+
+def counterparties_of(entries: Iterable[Entry]) -> dict[UUID, UUID | None]:
+    """Return the account on the other side of each entry's transaction; None where there are many.
+
+    One query for a page; keyed by transaction.
+    """
+    own = {entry.transaction_id: entry.account_id for entry in entries}
+    others: dict[UUID, UUID | None] = {}
+    legs = Entry.objects.filter(transaction_id__in=list(own)).values_list(
+        "transaction_id", "account_id"
+    )
+    for transaction_id, account_id in legs:
+        if account_id != own[transaction_id]:
+            others[transaction_id] = None if transaction_id in others else account_id
+    return others
+
+
+def statement_of(
+    *, tenant_id: UUID, account_id: UUID, start: dt.datetime, end: dt.datetime
+) -> Statement:
+    """
+    Return the statement of a period: from `start`, before `end`, in order of sequence.
+
+    :raises NotFound: no such account in this tenant
+    :raises InvalidRequest: the period is empty or has more than 10,000 lines
+    """
+    if end <= start:
+        raise InvalidRequest("The period ends before it begins.", field="to")
+    account = account_of(tenant_id=tenant_id, account_id=account_id)
+    before = _sequence_at(tenant_id, account_id, start - _MICROSECOND)
+    last = _sequence_at(tenant_id, account_id, end - _MICROSECOND)
+    if last - before > STATEMENT_LINES_MAX:
+        raise InvalidRequest(
+            f"The period has {last - before} lines; a statement has at most"
+            f" {STATEMENT_LINES_MAX}. Choose a shorter one, or read the entries.",
+            field="from",
+        )
+    lines = list(
+        Entry.objects.filter(account_id=account_id, sequence__gt=before, sequence__lte=last)
+        .select_related("transaction")
+        .order_by("sequence")
+    )
+    opening = _balance_after(account_id, before)
+    return Statement(
+        account=account,
+        start=start,
+        end=end,
+        opening_balance=opening,
+        closing_balance=lines[-1].balance_after if lines else opening,
+        total_credits=sum(line.amount for line in lines if line.amount > 0),
+        total_debits=-sum(line.amount for line in lines if line.amount < 0),
+        lines=lines,
+    )
+
+
+def transaction_of(*, tenant_id: UUID, transaction_id: UUID) -> Transaction:
+    """
+    Return the transaction.
+
+    :raises NotFound: unknown, or another tenant's
+    """
+    found = Transaction.objects.filter(tenant_id=tenant_id, pk=transaction_id).first()
+    if found is None:
+        raise NotFound("No such transaction.")
+    return found
+
+
+def entries_of_transaction(*, transaction_id: UUID) -> list[Entry]:
+    """Return the entries in order of leg."""
+    return list(Entry.objects.filter(transaction_id=transaction_id).order_by("leg"))
+
+
+def reversal_of(*, transaction_id: UUID) -> Transaction | None:
+    return Transaction.objects.filter(reverses_id=transaction_id).first()
+
+
+def transaction_by_key(*, tenant_id: UUID, idempotency_key: str) -> Transaction | None:
+    return Transaction.objects.filter(
+        tenant_id=tenant_id, idempotency_key=idempotency_key
+    ).first()
+
+
+def trial_balance(
+    *, tenant_id: UUID, currency: str | None, at: dt.datetime | None
+) -> list[TrialBalanceLine]:
+    """
+    Return what each kind of account has been debited and credited, up to a moment.
+
+    Sums entries, not balances, so that it checks them; reads every entry of the tenant.
+    """
+    condition, parameters = "", [tenant_id]
+    if currency is not None:
+        condition += " AND e.currency = %s"
+        parameters.append(currency)  # type: ignore[arg-type]
+    if at is not None:
+        condition += " AND e.created_at <= %s"
+        parameters.append(at)  # type: ignore[arg-type]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            SELECT e.currency, a.type, a.role,
+                   -coalesce(sum(e.debits), 0)::numeric, coalesce(sum(e.credits), 0)::numeric
+              FROM (
+                SELECT account_id, currency,
+                       sum(amount) FILTER (WHERE amount < 0) AS debits,
+                       sum(amount) FILTER (WHERE amount > 0) AS credits
+                  FROM ledger_entry e WHERE tenant_id = %s{condition}
+                 GROUP BY account_id, currency
+              ) e JOIN accounts_account a ON a.id = e.account_id
+             GROUP BY e.currency, a.type, a.role
+             ORDER BY e.currency, a.type, a.role
+            """,  # noqa: S608
+            parameters,
+        )
+        return [
+            TrialBalanceLine(currency, type_, role, int(debits), int(credits))
+            for currency, type_, role, debits, credits in cursor.fetchall()
+        ]
+
+
+def hold_of(*, tenant_id: UUID, hold_id: UUID) -> Hold:
+    """
+    Return the hold.
+
+    :raises NotFound: unknown, or another tenant's
+    """
+    found = Hold.objects.filter(tenant_id=tenant_id, pk=hold_id).first()
+    if found is None:
+        raise NotFound("No such hold.")
+    return found
+
+
+def _sequence_at(tenant_id: UUID, account_id: UUID, at: dt.datetime) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT ledger_sequence_at(%s, %s, %s)", [tenant_id, account_id, at])
+        row = cursor.fetchone()
+    if row is None or row[0] is None:
+        raise NotFound("No such account.")
+    return int(row[0])
+
+
+def _balance_after(account_id: UUID, sequence: int) -> int:
+    if sequence == 0:
+        return 0
+    return Entry.objects.values_list("balance_after", flat=True).get(
+        account_id=account_id, sequence=sequence
+    )

@@ -1,0 +1,75 @@
+"""Journals and reversals: what staff and integrators post by hand, and how it is put right."""
+
+import datetime as dt
+from uuid import UUID
+
+from core.idempotency import fingerprint
+from ledger import queries
+from ledger.errors import AlreadyReversed
+from ledger.models import Transaction
+from ledger.services.posting import REVERSED_BEFORE, Leg, PostedTransaction, Posting, post_one
+
+
+def post_journal(
+    *,
+    tenant_id: UUID,
+    currency: str,
+    legs: tuple[Leg, ...],
+    idempotency_key: str,
+    description: str = "",
+    external_reference: str | None = None,
+    value_date: dt.date | None = None,
+    metadata: dict[str, str] | None = None,
+) -> PostedTransaction:
+    """
+    Post 2 to 100 signed entries of one currency.
+
+    :raises Unbalanced: they do not sum to zero
+    :raises InvalidRequest: an account appears twice
+    :raises DomainError: whatever the posting refuses, see post_one
+    """
+    entries = [(leg.account_id, leg.amount) for leg in legs]
+    posting = Posting(
+        type=Transaction.Type.JOURNAL,
+        currency=currency,
+        legs=legs,
+        idempotency_key=idempotency_key,
+        request_fingerprint=fingerprint(
+            "journal", currency, entries, description, external_reference, value_date, metadata
+        ),
+        description=description,
+        external_reference=external_reference,
+        value_date=value_date,
+        metadata=metadata or {},
+    )
+    return post_one(tenant_id=tenant_id, posting=posting)
+
+
+def reverse_transaction(
+    *, tenant_id: UUID, transaction_id: UUID, reason: str, idempotency_key: str
+) -> PostedTransaction:
+    """
+    Post the opposite of a transaction, once.
+
+    A reversal can itself be reversed. Two round trips for a transaction of two legs.
+
+    :raises NotFound: no such transaction in this tenant
+    :raises AlreadyReversed: by another request before
+    :raises DomainError: whatever the posting refuses, see post_one; such as InsufficientFunds when
+        the receiver has spent the money
+    """
+    original = queries.transaction_of(tenant_id=tenant_id, transaction_id=transaction_id)
+    earlier = queries.reversal_of(transaction_id=transaction_id)
+    if earlier is not None and earlier.idempotency_key != idempotency_key:
+        raise AlreadyReversed(REVERSED_BEFORE)
+    entries = queries.entries_of_transaction(transaction_id=transaction_id)
+    posting = Posting(
+        type=Transaction.Type.REVERSAL,
+        currency=original.currency,
+        legs=tuple(Leg(entry.account_id, -entry.amount) for entry in entries),
+        idempotency_key=idempotency_key,
+        request_fingerprint=fingerprint("reversal", transaction_id, reason),
+        description=reason,
+        reverses=original.pk,
+    )
+    return post_one(tenant_id=tenant_id, posting=posting)

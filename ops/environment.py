@@ -1,0 +1,36 @@
+"""What the processes of this checkout are told: .local/env, and the environment, which wins."""
+
+import os
+import secrets
+from collections.abc import Mapping
+
+from ops.files import read_variables, write_variables
+from ops.layout import LOCAL
+
+ENV_FILE = LOCAL / "env"
+# Written by `manage.py seed_demo`.
+DEMO_FILE = LOCAL / "demo.env"
+
+_SERVERS = ("DATABASE_URL", "REDIS_URL")
+_MADE_ONCE = ("SECRET_KEY", "API_KEY_PEPPER")
+
+
+def is_given(name: str) -> bool:
+    """Whether the environment sets a variable, itself or by the name of a file that holds it."""
+    return bool(os.environ.get(name) or os.environ.get(f"{name}_FILE"))
+
+
+def write_env_file(embedded: Mapping[str, str]) -> dict[str, str]:
+    """Write .local/env: the servers' URLs, and the secrets that the first start made.
+
+    Returns the environment for the processes of Florin, in which a variable that is set wins.
+    """
+    kept = read_variables(ENV_FILE)
+    variables = {"FLORIN_MODE": "development"}
+    for name in _MADE_ONCE:
+        variables[name] = kept.get(name) or secrets.token_urlsafe(64)
+    for name in _SERVERS:
+        if url := os.environ.get(name) or embedded.get(name):
+            variables[name] = url
+    write_variables(ENV_FILE, variables)
+    return {**variables, **{name: value for name, value in os.environ.items() if value}}
