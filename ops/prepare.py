@@ -4,13 +4,10 @@ Importing Django takes longer than the work itself; two `manage.py` commands wou
 """
 
 import os
-import sys
-from pathlib import Path
 
 
 def main() -> None:
-    """Migrate, then seed. Run by the supervisor, with the servers' URLs in the environment."""
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    """Migrate, then seed. Run by `make run`, with the servers' URLs in the environment."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
     import django

@@ -13,7 +13,7 @@ from ops.console import Failure, elapsed_s, say, show_box
 from ops.environment import DEMO_FILE, ENV_FILE, is_given, write_env_file
 from ops.files import read_variables, write_variables
 from ops.launch import die_with_parent
-from ops.layout import LOCAL, ROOT
+from ops.layout import LOCAL
 from ops.lock import holder, only_copy
 from ops.processes import run_in_foreground, unwinding_when_told_to_end
 from ops.roster import end_leftovers
@@ -127,7 +127,7 @@ def _start_everything(supervisor: Supervisor) -> None:
     env = {**env, **supervisor.mark, "FLORIN_URL": url, "PYTHONUNBUFFERED": "1"}
     supervisor.run_to_end(
         "preparing the database",
-        [sys.executable, str(ROOT / "ops" / "prepare.py")],
+        [sys.executable, "-m", "ops.prepare"],
         env={**env, "FLORIN_PROCESS": "prepare"},
         log=LOCAL / "prepare.log",
     )

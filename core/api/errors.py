@@ -10,6 +10,7 @@ from django.db import DatabaseError, InterfaceError, OperationalError
 from django.http import HttpRequest, JsonResponse
 from rest_framework import exceptions
 from rest_framework.response import Response
+from rest_framework.serializers import Serializer
 from rest_framework.views import exception_handler
 
 from core.database import sqlstate_of
@@ -79,6 +80,12 @@ def problem(
         "errors": errors or [],
         "request_id": getattr(request, "request_id", ""),
     }
+
+
+def field_errors(serializer: Serializer[Any]) -> list[dict[str, str]]:
+    """Return the `errors` of a problem document for a serializer that is not valid."""
+    details = exceptions.ValidationError(serializer.errors).get_full_details()
+    return list(_flattened(details))
 
 
 def problem_response(request: HttpRequest, refusal: DomainError) -> JsonResponse:

@@ -1,10 +1,14 @@
 """What every viewset of ours shares: the tenant, the idempotency key, the shape of an answer."""
 
+import json
 import re
+from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar, cast
 from uuid import UUID
 
 from django.db.models import Model, QuerySet
+from django.utils import timezone
+from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import Serializer
@@ -12,7 +16,7 @@ from rest_framework.viewsets import GenericViewSet
 
 from core.api.pagination import KeysetPagination
 from core.errors import IdempotencyKeyRequired, InvalidRequest
-from core.idempotency import KEY_LENGTH_MAX
+from core.idempotency import KEY_LENGTH_MAX, fingerprint, once
 from core.principal import Principal
 
 M = TypeVar("M", bound=Model)
@@ -76,6 +80,33 @@ class TenantViewSet(GenericViewSet[M]):
         serializer.is_valid(raise_exception=True)
         data: dict[str, Any] = serializer.validated_data
         return data
+
+    def answer_once(self, effect: Callable[[], tuple[int, Any]]) -> Response:
+        """
+        Answer with what `effect` returns (status, body); for a key seen before, with the first.
+
+        For changes that the ledger's own keys do not cover. Without a key it runs each time.
+        """
+        key = self.optional_idempotency_key
+        if key is None:
+            status, body = effect()
+            return self.answer(body, status=status)
+        request = self.request
+
+        def json_effect() -> tuple[int, Any]:
+            status, body = effect()
+            return status, json.loads(JSONRenderer().render(body))
+
+        answer = once(
+            tenant_id=self.tenant_id,
+            key=key,
+            request_fingerprint=fingerprint(
+                request.method, request.path, self.principal.actor_id, request.data
+            ),
+            now=timezone.now(),
+            effect=json_effect,
+        )
+        return self.answer(answer.body, status=answer.status, is_replay=answer.is_replay)
 
     def answer(self, body: Any, *, status: int = 200, is_replay: bool = False) -> Response:
         headers = {"Idempotent-Replayed": "true"} if is_replay else {}

@@ -1,0 +1,44 @@
+"""Moments and periods in query strings."""
+
+import datetime as dt
+
+from django.utils.dateparse import parse_date, parse_datetime
+
+from core.errors import InvalidRequest
+
+
+def moment(text: str, *, field: str) -> dt.datetime:
+    """
+    Return the RFC 3339 time.
+
+    :raises InvalidRequest: not a time, or without an offset
+    """
+    try:
+        # "+00:00" arrives as " 00:00" from clients that do not escape it.
+        parsed = parse_datetime(text.replace(" ", "+"))
+    except ValueError:
+        parsed = None
+    if parsed is None or parsed.tzinfo is None:
+        raise InvalidRequest(
+            f"{field} is a time such as 2026-01-31T12:00:00Z, with its offset.", field=field
+        )
+    return parsed
+
+
+def period_bound(text: str, *, field: str) -> dt.datetime:
+    """
+    Return a bound of a half-open period: `from` belongs to it, `to` does not.
+
+    A date means the whole day, in UTC: `to=2026-01-31` includes the 31st.
+
+    :raises InvalidRequest: neither a date nor a time
+    """
+    try:
+        day = parse_date(text)
+    except ValueError:
+        day = None
+    if day is None:
+        return moment(text, field=field)
+    if field == "to":
+        day += dt.timedelta(days=1)
+    return dt.datetime.combine(day, dt.time.min, tzinfo=dt.UTC)
