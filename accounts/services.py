@@ -245,7 +245,9 @@ def _taken_external_ids(tenant_id: UUID, new: Sequence[NewAccount]) -> set[str]:
     if not wanted:
         return set()
     found = Account.objects.filter(tenant_id=tenant_id, external_id__in=wanted)
-    return {external_id for external_id in found.values_list("external_id", flat=True) if external_id}
+    return {
+        external_id for external_id in found.values_list("external_id", flat=True) if external_id
+    }
 
 
 def _copy(statement: str, lines: list[str]) -> None:

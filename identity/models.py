@@ -81,8 +81,6 @@ class User(AbstractBaseUser, PermissionsMixin):
         return self.email
 
 
-
-
 class ApiKey(models.Model):
     """
     A machine's credential: florin_<live|test>_<public id>_<secret>, shown once.

@@ -56,7 +56,6 @@ def principal_of_key(*, key: str, now: datetime) -> Principal:
     return principal
 
 
-
 def _genuine_key(key: str, digest: bytes) -> ApiKey:
     parts = key.split("_")
     if len(parts) != KEY_PARTS or parts[0] != "florin":

@@ -73,10 +73,13 @@ def balance_at(
         raise InvalidRequest("The balance of the future is not known.", field="at")
     balance = _balance_after(account.pk, _sequence_at(tenant_id, account.pk, at))
     held = (
-        Hold.objects.filter(account_id=account.pk, tenant_id=tenant_id, created_at__lte=at)
-        .filter(Q(closed_at=None) | Q(closed_at__gt=at))
-        .aggregate(total=Sum("amount"))["total"]
-    ) or 0
+        (
+            Hold.objects.filter(account_id=account.pk, tenant_id=tenant_id, created_at__lte=at)
+            .filter(Q(closed_at=None) | Q(closed_at__gt=at))
+            .aggregate(total=Sum("amount"))["total"]
+        )
+        or 0
+    )
     limit = account.overdraft_limit
     available = None if limit is None else balance - held + limit
     return BalanceAt(account.pk, account.currency, balance, held, available, at)
@@ -183,9 +186,7 @@ def reversal_of(*, transaction_id: UUID) -> Transaction | None:
 
 
 def transaction_by_key(*, tenant_id: UUID, idempotency_key: str) -> Transaction | None:
-    return Transaction.objects.filter(
-        tenant_id=tenant_id, idempotency_key=idempotency_key
-    ).first()
+    return Transaction.objects.filter(tenant_id=tenant_id, idempotency_key=idempotency_key).first()
 
 
 def trial_balance(

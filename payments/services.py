@@ -85,9 +85,7 @@ def make_transfers(
     return post(tenant_id=tenant_id, postings=postings, is_atomic=is_atomic)
 
 
-def make_deposit(
-    *, tenant_id: UUID, deposit: CashMovement, now: dt.datetime
-) -> PostedTransaction:
+def make_deposit(*, tenant_id: UUID, deposit: CashMovement, now: dt.datetime) -> PostedTransaction:
     """
     Credit an account, against the tenant's cash or settlement account.
 

@@ -158,9 +158,7 @@ class AccountViewSet(ListModelMixin, RetrieveModelMixin, TenantViewSet[Account])
                     "detail": "Invalid request",
                     "errors": field_errors(serializer),
                 }
-        opened = services.open_accounts(
-            tenant_id=self.tenant_id, new=accepted, now=timezone.now()
-        )
+        opened = services.open_accounts(tenant_id=self.tenant_id, new=accepted, now=timezone.now())
         created = 0
         for index, outcome in zip(indexes, opened, strict=True):
             if isinstance(outcome, UUID):

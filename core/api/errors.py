@@ -44,15 +44,18 @@ def problem_handler(error: Exception, context: dict[str, Any]) -> Response | Non
         return None  # A bug: let Django answer 500 and the log shout.
     if isinstance(error, exceptions.ValidationError):
         errors = list(_flattened(error.get_full_details()))
-        detail = "; ".join(f"{e['field']}: {e['detail']}" if e["field"] else e["detail"]
-                           for e in errors[:3])
+        detail = "; ".join(
+            f"{e['field']}: {e['detail']}" if e["field"] else e["detail"] for e in errors[:3]
+        )
         body = problem(request, 400, "invalid_request", "Invalid request", detail, errors)
     elif response.status_code == HTTPStatus.BAD_REQUEST:
         body = problem(request, 400, "invalid_request", "Invalid request", str(error))
     else:
         code, title = _FRAMEWORK_CODES.get(response.status_code, ("error", "Error"))
         if isinstance(error, exceptions.AuthenticationFailed) and error.detail.code in (
-            "invalid_token", "key_revoked", "key_expired",
+            "invalid_token",
+            "key_revoked",
+            "key_expired",
         ):
             code = error.detail.code
         detail = str(getattr(error, "detail", ""))
@@ -101,7 +104,8 @@ def _as_refusal(error: Exception) -> Exception:
     if not isinstance(error, DatabaseError | InterfaceError):
         return error
     if isinstance(error, DatabaseError) and sqlstate_of(error) in (
-        _LOCK_NOT_AVAILABLE, _DEADLOCK_DETECTED,
+        _LOCK_NOT_AVAILABLE,
+        _DEADLOCK_DETECTED,
     ):
         refusal: DomainError = Locked("A needed row stayed locked. Send the same request again.")
     elif isinstance(error, OperationalError | InterfaceError):
@@ -118,7 +122,9 @@ def _refused(request: HttpRequest, refusal: DomainError) -> Response:
     errors = []
     if isinstance(refusal, InvalidRequest) and refusal.field:
         errors = [{"field": refusal.field, "code": "invalid", "detail": refusal.detail}]
-    body = problem(request, refusal.http_status, refusal.code, refusal.title, refusal.detail, errors)
+    body = problem(
+        request, refusal.http_status, refusal.code, refusal.title, refusal.detail, errors
+    )
     headers = {"Retry-After": RETRY_AFTER_S} if refusal.http_status == 503 else None
     return Response(body, refusal.http_status, headers=headers, content_type=CONTENT_TYPE)
 

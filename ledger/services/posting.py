@@ -89,9 +89,7 @@ class PostedTransaction:
     is_replay: bool
 
 
-def post(
-    *, tenant_id: UUID, postings: Sequence[Posting], is_atomic: bool = False
-) -> list[Outcome]:
+def post(*, tenant_id: UUID, postings: Sequence[Posting], is_atomic: bool = False) -> list[Outcome]:
     """
     Post up to 10,000 transactions in one round trip; return an outcome for each, in order.
 
@@ -205,9 +203,7 @@ def _repeated(first: Outcome) -> Outcome:
     return Outcome("replayed", first.transaction_id, None, None, None, first.booked_at, None)
 
 
-def _post_distinct(
-    tenant_id: UUID, postings: Sequence[Posting], is_atomic: bool
-) -> list[Outcome]:
+def _post_distinct(tenant_id: UUID, postings: Sequence[Posting], is_atomic: bool) -> list[Outcome]:
     arguments = _arguments(tenant_id, postings, is_atomic)
 
     def call() -> list[Outcome]:
@@ -225,9 +221,7 @@ def _post_distinct(
         return repeating(call, on_constraint=_KEY_TAKEN)
 
 
-def _arguments(
-    tenant_id: UUID, postings: Sequence[Posting], is_atomic: bool
-) -> tuple[object, ...]:
+def _arguments(tenant_id: UUID, postings: Sequence[Posting], is_atomic: bool) -> tuple[object, ...]:
     """Return the arguments of ledger_post. A column that no posting fills goes as one NULL."""
 
     def column(values: list[Any]) -> list[Any] | None:

@@ -115,7 +115,9 @@ def _seed_accounts(tenant_id: UUID) -> None:
         payments.make_deposit(
             tenant_id=tenant_id,
             deposit=payments.CashMovement(
-                account.pk, Money(number * 150_000, "MYR"), f"demo:deposit:{number}",
+                account.pk,
+                Money(number * 150_000, "MYR"),
+                f"demo:deposit:{number}",
                 description="Opening deposit",
             ),
             now=now,
@@ -126,8 +128,11 @@ def _seed_accounts(tenant_id: UUID) -> None:
             payments.make_transfer(
                 tenant_id=tenant_id,
                 transfer=payments.Transfer(
-                    source.pk, destination.pk, Money(1_250 * number, "MYR"),
-                    f"demo:transfer:{number}", description=f"Invoice {1000 + number}",
+                    source.pk,
+                    destination.pk,
+                    Money(1_250 * number, "MYR"),
+                    f"demo:transfer:{number}",
+                    description=f"Invoice {1000 + number}",
                 ),
             )
     ledger.place_hold(

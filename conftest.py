@@ -1,0 +1,76 @@
+"""What every test may ask for. The makers of things are in tests/making.py."""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.db.backends.postgresql.operations import DatabaseOperations
+from django.utils import timezone
+from rest_framework.test import APIClient
+
+from identity import queries as identity_queries
+from identity.models import Tenant
+from identity.services import create_tenant
+from tests import making
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """Let the runner empty tables that refuse it, after a test that commits."""
+    flush = DatabaseOperations.execute_sql_flush
+
+    def flush_all(operations: DatabaseOperations, sql_list: list[str]) -> None:
+        # The triggers are what is tested; here they would keep the rows of one test for the next.
+        off, on = (f"SET session_replication_role = {role}" for role in ("replica", "origin"))
+        flush(operations, [off, *sql_list, on])
+
+    DatabaseOperations.execute_sql_flush = flush_all  # type: ignore[method-assign]
+    yield
+    DatabaseOperations.execute_sql_flush = flush  # type: ignore[method-assign]
+
+
+@pytest.fixture(autouse=True)
+def _no_remembered_keys() -> None:
+    """A test's keys are gone from the database, so they must be gone from memory."""
+    identity_queries._verified.clear()
+
+
+@pytest.fixture
+def tenant(db: None) -> Tenant:
+    return create_tenant(name="Kopi Bank", now=timezone.now())
+
+
+@pytest.fixture
+def other_tenant(db: None) -> Tenant:
+    return create_tenant(name="Teh Bank", now=timezone.now())
+
+
+@pytest.fixture
+def api(tenant: Tenant) -> APIClient:
+    """A caller with all scopes."""
+    return making.api_client(tenant)
+
+
+@pytest.fixture
+def other_api(other_tenant: Tenant) -> APIClient:
+    """A caller with all scopes, of another tenant."""
+    return making.api_client(other_tenant)
+
+
+@pytest.fixture
+def pause_together() -> Callable[[], None]:
+    """
+    Hold each of two callers until the other is there too, or half a second has passed.
+
+    Put between a check and its act, it makes a race certain where nothing prevents it, and only
+    slow where a lock does.
+    """
+    barrier = threading.Barrier(2)
+
+    def pause() -> None:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            barrier.wait(timeout=0.5)
+
+    return pause

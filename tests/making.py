@@ -1,0 +1,100 @@
+"""What tests are made of: a person who calls, an account with money in it, many at once."""
+
+import datetime as dt
+import itertools
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+from uuid import UUID
+
+from django.db import connection
+from django.utils import timezone
+from rest_framework.test import APIClient
+
+from accounts.models import Account
+from accounts.services import NewAccount
+from accounts.services import open_account as _open_account
+from core.money import Money
+from identity.models import Tenant
+from identity.services import create_api_key
+from ledger.services import PostedTransaction
+from payments.services import CashMovement, Transfer, make_deposit
+from payments.services import make_transfer as _make_transfer
+
+T = TypeVar("T")
+_numbers = itertools.count(1)
+
+
+def fresh_key() -> str:
+    """Return an idempotency key that no other test has."""
+    return f"test-key-{next(_numbers)}"
+
+
+def open_account(tenant: Tenant, *, balance: int = 0, **new: Any) -> Account:
+    """Open an account as the service does, and put money in by a deposit. Minor units."""
+    values = {"type": "checking", "currency": "USD", **new}
+    account = _open_account(tenant_id=tenant.pk, new=NewAccount(**values), now=timezone.now())
+    if balance:
+        deposit(account, balance)
+        account.refresh_from_db()
+    return account
+
+
+def deposit(account: Account, amount: int, **movement: Any) -> PostedTransaction:
+    """Credit the account against the tenant's cash."""
+    values = {"idempotency_key": fresh_key(), **movement}
+    return make_deposit(
+        tenant_id=account.tenant_id,
+        deposit=CashMovement(account.pk, Money(amount, account.currency), **values),
+        now=timezone.now(),
+    )
+
+
+def transfer(source: Account, destination: Account, amount: int, **more: Any) -> PostedTransaction:
+    """Move money between two accounts of the source's tenant."""
+    values = {"idempotency_key": fresh_key(), **more}
+    return _make_transfer(
+        tenant_id=source.tenant_id,
+        transfer=Transfer(source.pk, destination.pk, Money(amount, source.currency), **values),
+    )
+
+
+def balance_of(account: Account | UUID) -> int:
+    """Return the balance as it stands in the database now."""
+    account_id = account if isinstance(account, UUID) else account.pk
+    return Account.objects.values_list("balance", flat=True).get(pk=account_id)
+
+
+def api_client(tenant: Tenant, *scopes: str, now: dt.datetime | None = None) -> APIClient:
+    """Return a client that calls with a new key of the tenant; without scopes, an admin's."""
+    issued = create_api_key(
+        tenant_id=tenant.pk,
+        name="test",
+        scopes=list(scopes) or ["admin"],
+        now=now or timezone.now(),
+    )
+    client = APIClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Bearer {issued.clear}")
+    return client
+
+
+def at_once(calls: Sequence[Callable[[], T]]) -> list[T | Exception]:
+    """
+    Run the calls in a thread each, all released together; return results or exceptions, in order.
+
+    For transactional tests only: each thread has a connection of its own.
+    """
+    barrier = threading.Barrier(len(calls))
+
+    def run(call: Callable[[], T]) -> T | Exception:
+        try:
+            barrier.wait(timeout=30)
+            return call()
+        except Exception as error:  # noqa: BLE001 - handed to the test, which looks at each
+            return error
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(run, calls))
