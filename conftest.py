@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -21,12 +21,12 @@ def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[N
     """Let the runner empty tables that refuse it, after a test that commits."""
     flush = DatabaseOperations.execute_sql_flush
 
-    def flush_all(operations: DatabaseOperations, sql_list: list[str]) -> None:
+    def flush_all(operations: Any, sql_list: Iterable[str]) -> None:
         # The triggers are what is tested; here they would keep the rows of one test for the next.
         off, on = (f"SET session_replication_role = {role}" for role in ("replica", "origin"))
         flush(operations, [off, *sql_list, on])
 
-    DatabaseOperations.execute_sql_flush = flush_all  # type: ignore[method-assign]
+    DatabaseOperations.execute_sql_flush = flush_all  # type: ignore[assignment, method-assign]
     yield
     DatabaseOperations.execute_sql_flush = flush  # type: ignore[method-assign]
 

@@ -14,8 +14,10 @@ from core.errors import DomainError
 
 T = TypeVar("T")
 
+LOCK_NOT_AVAILABLE = "55P03"
+DEADLOCK_DETECTED = "40P01"
 # Deadlock and lost serialization: PostgreSQL undid everything, so the same call may run again.
-_UNDONE = frozenset({"40P01", "40001"})
+_UNDONE = frozenset({DEADLOCK_DETECTED, "40001"})
 ATTEMPTS_MAX = 4
 
 

@@ -77,6 +77,14 @@ class RequestInProgress(DomainError):
     is_transient = True
 
 
+class InternalError(DomainError):
+    """Ours, not the caller's; said where a bug was caught at the very edge."""
+
+    code = "internal_error"
+    title = "Something went wrong on our side"
+    http_status = 500
+
+
 class Unavailable(DomainError):
     code = "unavailable"
     title = "A part that this request needs is not available"

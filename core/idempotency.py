@@ -13,9 +13,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 
-from core.errors import IdempotencyConflict
+from core.database import LOCK_NOT_AVAILABLE, sqlstate_of
+from core.errors import IdempotencyConflict, RequestInProgress
 from core.models import IdempotencyRecord
 
 KEY_LENGTH_MAX = 255
@@ -50,6 +51,7 @@ def once(
     Costs two round trips more than the effect, and one row.
 
     :raises IdempotencyConflict: the key was used for another request
+    :raises RequestInProgress: the first request with the key has not ended within the lock time-out
     """
     with transaction.atomic():
         if not _claim(tenant_id, key, request_fingerprint, now):
@@ -64,12 +66,17 @@ def once(
 def _claim(tenant_id: UUID, key: str, request_fingerprint: bytes, now: datetime) -> bool:
     """Insert the record; wait for a twin's transaction to end, and say whether we are first."""
     with connection.cursor() as cursor:
-        cursor.execute(
-            "INSERT INTO core_idempotencyrecord (tenant_id, key, fingerprint, created_at)"
-            " VALUES (%s, %s, %s, %s) ON CONFLICT (tenant_id, key) DO NOTHING",
-            [tenant_id, key, request_fingerprint, now],
-        )
-        return cursor.rowcount == 1
+        try:
+            cursor.execute(
+                "INSERT INTO core_idempotencyrecord (tenant_id, key, fingerprint, created_at)"
+                " VALUES (%s, %s, %s, %s) ON CONFLICT (tenant_id, key) DO NOTHING",
+                [tenant_id, key, request_fingerprint, now],
+            )
+        except OperationalError as error:
+            if sqlstate_of(error) != LOCK_NOT_AVAILABLE:
+                raise
+            raise RequestInProgress("Its first copy is still running. Send it again.") from error
+        return bool(cursor.rowcount == 1)
 
 
 def _kept(tenant_id: UUID, key: str, request_fingerprint: bytes) -> Answer:

@@ -11,11 +11,14 @@ from django.db.models import Q, QuerySet, Sum
 from accounts.models import Account
 from accounts.queries import account_of
 from core.errors import InvalidRequest, NotFound
+from core.ids import least_id
 from ledger.models import Entry, Hold, Transaction
 
 # A statement is one answer, not a list of pages; a longer one is read as entries.
 STATEMENT_LINES_MAX = 10_000
 _MICROSECOND = dt.timedelta(microseconds=1)
+# An id is made by an application server, the booking time by the database: never further apart.
+_CLOCKS_DIFFER = dt.timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,14 @@ class Statement:
     total_credits: int
     total_debits: int
     lines: list[Entry]
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionInFull:
+    transaction: Transaction
+    # In order of leg.
+    entries: list[Entry]
+    reversed_by: UUID | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +175,29 @@ def statement_of(
     )
 
 
+def transactions_of(
+    *,
+    tenant_id: UUID,
+    start: dt.datetime | None = None,
+    end: dt.datetime | None = None,
+) -> QuerySet[Transaction]:
+    """
+    Return the tenant's transactions, booked from `start` and before `end`.
+
+    Unordered; ids are in order of time but for clocks that differ, so they bound the search.
+    """
+    transactions = Transaction.objects.filter(tenant_id=tenant_id)
+    if start is not None:
+        transactions = transactions.filter(
+            created_at__gte=start, pk__gte=least_id(start - _CLOCKS_DIFFER)
+        )
+    if end is not None:
+        transactions = transactions.filter(
+            created_at__lt=end, pk__lt=least_id(end + _CLOCKS_DIFFER)
+        )
+    return transactions
+
+
 def transaction_of(*, tenant_id: UUID, transaction_id: UUID) -> Transaction:
     """
     Return the transaction.
@@ -174,6 +208,21 @@ def transaction_of(*, tenant_id: UUID, transaction_id: UUID) -> Transaction:
     if found is None:
         raise NotFound("No such transaction.")
     return found
+
+
+def transaction_in_full(*, tenant_id: UUID, transaction_id: UUID) -> TransactionInFull:
+    """
+    Return the transaction with its entries and its reversal. Three queries.
+
+    :raises NotFound: unknown, or another tenant's
+    """
+    transaction = transaction_of(tenant_id=tenant_id, transaction_id=transaction_id)
+    reversal = reversal_of(transaction_id=transaction_id)
+    return TransactionInFull(
+        transaction,
+        entries_of_transaction(transaction_id=transaction_id),
+        None if reversal is None else reversal.pk,
+    )
 
 
 def entries_of_transaction(*, transaction_id: UUID) -> list[Entry]:
@@ -225,6 +274,16 @@ def trial_balance(
             TrialBalanceLine(currency, type_, role, int(debits), int(credits))
             for currency, type_, role, debits, credits in cursor.fetchall()
         ]
+
+
+def holds_of(*, tenant_id: UUID, account_id: UUID) -> QuerySet[Hold]:
+    """
+    Return the account's holds, of every status. Unordered.
+
+    :raises NotFound: no such account in this tenant
+    """
+    account_of(tenant_id=tenant_id, account_id=account_id)
+    return Hold.objects.filter(tenant_id=tenant_id, account_id=account_id)
 
 
 def hold_of(*, tenant_id: UUID, hold_id: UUID) -> Hold:

@@ -7,21 +7,30 @@ from typing import Any
 
 from django.core.exceptions import RequestDataTooBig
 from django.db import DatabaseError, InterfaceError, OperationalError
-from django.http import HttpRequest, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views import defaults
 from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.serializers import Serializer
 from rest_framework.views import exception_handler
 
-from core.database import sqlstate_of
-from core.errors import DomainError, InvalidRequest, Locked, PayloadTooLarge, Unavailable
+from core.database import DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE, sqlstate_of
+from core.errors import (
+    DomainError,
+    InternalError,
+    InvalidRequest,
+    Locked,
+    NotFound,
+    PayloadTooLarge,
+    Unavailable,
+)
 
 logger = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER_S = "1"
 # Code and title of what DRF itself refuses.
-_FRAMEWORK_CODES = {
+FRAMEWORK_CODES = {
     401: ("not_authenticated", "Credentials are missing or not valid"),
     403: ("permission_denied", "Not allowed"),
     404: ("not_found", "Not found"),
@@ -30,8 +39,7 @@ _FRAMEWORK_CODES = {
     413: ("payload_too_large", "The request is too large"),
     415: ("unsupported_media_type", "Unsupported media type"),
 }
-_LOCK_NOT_AVAILABLE = "55P03"
-_DEADLOCK_DETECTED = "40P01"
+_CREDENTIAL_CODES = ("invalid_token", "key_revoked", "key_expired")
 
 
 def problem_handler(error: Exception, context: dict[str, Any]) -> Response | None:
@@ -51,13 +59,10 @@ def problem_handler(error: Exception, context: dict[str, Any]) -> Response | Non
     elif response.status_code == HTTPStatus.BAD_REQUEST:
         body = problem(request, 400, "invalid_request", "Invalid request", str(error))
     else:
-        code, title = _FRAMEWORK_CODES.get(response.status_code, ("error", "Error"))
-        if isinstance(error, exceptions.AuthenticationFailed) and error.detail.code in (
-            "invalid_token",
-            "key_revoked",
-            "key_expired",
-        ):
-            code = error.detail.code
+        code, title = FRAMEWORK_CODES.get(response.status_code, ("error", "Error"))
+        reason = getattr(getattr(error, "detail", None), "code", "")
+        if isinstance(error, exceptions.AuthenticationFailed) and reason in _CREDENTIAL_CODES:
+            code = reason
         detail = str(getattr(error, "detail", ""))
         body = problem(request, response.status_code, code, title, detail)
     response.data = body
@@ -97,6 +102,31 @@ def problem_response(request: HttpRequest, refusal: DomainError) -> JsonResponse
     return JsonResponse(body, status=refusal.http_status, content_type=CONTENT_TYPE)
 
 
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """handler400: what Django refuses before a view runs, such as a host that is not ours."""
+    if not _is_for_programs(request):
+        return defaults.bad_request(request, exception)
+    return problem_response(request, InvalidRequest("The request is not valid HTTP for this API."))
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """handler404: an address that does not exist."""
+    if not _is_for_programs(request):
+        return defaults.page_not_found(request, exception)
+    return problem_response(request, NotFound("There is nothing at this address."))
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """handler500: a bug. Its traceback is in the log, under the same request id."""
+    if not _is_for_programs(request):
+        return defaults.server_error(request)
+    return problem_response(request, InternalError("The fault is ours; quote the request id."))
+
+
+def _is_for_programs(request: HttpRequest) -> bool:
+    return request.path.startswith("/api/") or request.path.startswith("/health/")
+
+
 def _as_refusal(error: Exception) -> Exception:
     """Return the refusal that a database fault or an oversized body means to the caller."""
     if isinstance(error, RequestDataTooBig):
@@ -104,8 +134,8 @@ def _as_refusal(error: Exception) -> Exception:
     if not isinstance(error, DatabaseError | InterfaceError):
         return error
     if isinstance(error, DatabaseError) and sqlstate_of(error) in (
-        _LOCK_NOT_AVAILABLE,
-        _DEADLOCK_DETECTED,
+        LOCK_NOT_AVAILABLE,
+        DEADLOCK_DETECTED,
     ):
         refusal: DomainError = Locked("A needed row stayed locked. Send the same request again.")
     elif isinstance(error, OperationalError | InterfaceError):

@@ -28,7 +28,7 @@ class KeysetPagination(BasePagination):
 
     key = "id"
 
-    def paginate_queryset(
+    def paginate_queryset(  # type: ignore[override]  # a list has no keys to go by
         self, queryset: QuerySet[M], request: Request, view: Any = None
     ) -> list[M]:
         self.request = request
@@ -89,14 +89,14 @@ class KeysetPagination(BasePagination):
         return urlunsplit((scheme, host, path, urlencode(list(params.items())), ""))
 
     def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
-        link = {"type": ["string", "null"], "format": "uri"}
+        link = {"type": ["string", "null"], "format": "uri", "example": None}
         return {
             "type": "object",
             "required": ["results", "next", "previous"],
             "properties": {
-                "results": {"type": "array", "items": schema},
-                "next": link | {"description": "The following page; null on the last."},
-                "previous": link | {"description": "The page before; null on the first."},
+                "results": schema,
+                "next": {**link, "description": "The following page; null on the last."},
+                "previous": {**link, "description": "The page before; null on the first."},
             },
         }
 

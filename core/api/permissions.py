@@ -1,12 +1,15 @@
 """Scopes: what a caller may do at all. Whose objects they may touch is the queryset's business."""
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
-from rest_framework.views import APIView
 
 from core.principal import Principal
+
+if TYPE_CHECKING:
+    # DRF imports this module while it defines APIView.
+    from rest_framework.views import APIView
 
 
 class HasScope(BasePermission):
@@ -15,7 +18,7 @@ class HasScope(BasePermission):
     message = "The credentials lack the scope for this."
     default_scope_by_action: ClassVar[dict[str, str]] = {}
 
-    def has_permission(self, request: Request, view: APIView) -> bool:
+    def has_permission(self, request: Request, view: "APIView") -> bool:
         principal = request.auth
         if not isinstance(principal, Principal):
             return False

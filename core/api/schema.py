@@ -7,6 +7,12 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
+PERIOD = [
+    OpenApiParameter("from", OpenApiTypes.STR, description="From this date or time on, UTC."),
+    OpenApiParameter(
+        "to", OpenApiTypes.STR, description="A date: including that day. A time: before it."
+    ),
+]
 _PROBLEM = {
     "type": "object",
     "description": "RFC 9457 problem details.",
@@ -57,7 +63,7 @@ class FlorinSchema(AutoSchema):
     def get_override_parameters(self) -> list[Any]:
         if self.method != "POST":
             return []
-        is_required = self.view.action in getattr(self.view, "keyed_actions", ())
+        is_required = getattr(self.view, "action", None) in getattr(self.view, "keyed_actions", ())
         return [
             OpenApiParameter(
                 IDEMPOTENCY_KEY,

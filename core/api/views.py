@@ -1,5 +1,6 @@
 """What every viewset of ours shares: the tenant, the idempotency key, the shape of an answer."""
 
+import datetime as dt
 import json
 import re
 from collections.abc import Callable
@@ -14,7 +15,9 @@ from rest_framework.response import Response
 from rest_framework.serializers import Serializer
 from rest_framework.viewsets import GenericViewSet
 
+from core.api.dates import period_bound
 from core.api.pagination import KeysetPagination
+from core.database import repeating
 from core.errors import IdempotencyKeyRequired, InvalidRequest
 from core.idempotency import KEY_LENGTH_MAX, fingerprint, once
 from core.principal import Principal
@@ -81,11 +84,27 @@ class TenantViewSet(GenericViewSet[M]):
         data: dict[str, Any] = serializer.validated_data
         return data
 
-    def answer_once(self, effect: Callable[[], tuple[int, Any]]) -> Response:
+    def period(self) -> tuple[dt.datetime | None, dt.datetime | None]:
+        """
+        The half-open period of `from` and `to`.
+
+        :raises InvalidRequest: a bound is neither a date nor a time
+        """
+        given = self.request.query_params
+        start, end = (
+            period_bound(given[bound], field=bound) if bound in given else None
+            for bound in ("from", "to")
+        )
+        return start, end
+
+    def answer_once(
+        self, effect: Callable[[], tuple[int, Any]], *, on_constraint: str = ""
+    ) -> Response:
         """
         Answer with what `effect` returns (status, body); for a key seen before, with the first.
 
-        For changes that the ledger's own keys do not cover. Without a key it runs each time.
+        For changes that the ledger's own keys do not cover. Without a key it runs each time. It
+        runs again where a twin broke `on_constraint` first.
         """
         key = self.optional_idempotency_key
         if key is None:
@@ -97,14 +116,17 @@ class TenantViewSet(GenericViewSet[M]):
             status, body = effect()
             return status, json.loads(JSONRenderer().render(body))
 
-        answer = once(
-            tenant_id=self.tenant_id,
-            key=key,
-            request_fingerprint=fingerprint(
-                request.method, request.path, self.principal.actor_id, request.data
+        answer = repeating(
+            lambda: once(
+                tenant_id=self.tenant_id,
+                key=key,
+                request_fingerprint=fingerprint(
+                    request.method, request.path, self.principal.actor_id, request.data
+                ),
+                now=timezone.now(),
+                effect=json_effect,
             ),
-            now=timezone.now(),
-            effect=json_effect,
+            on_constraint=on_constraint,
         )
         return self.answer(answer.body, status=answer.status, is_replay=answer.is_replay)
 

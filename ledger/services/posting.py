@@ -1,5 +1,5 @@
 """
-Posting: the one way to move money. Everything here ends in one call of the SQL function ledger_post.
+Posting: the one way to move money. Everything here ends in one call of the function ledger_post.
 
 All amounts are minor units, signed: credit positive, debit negative. The engine reads the clock
 under its locks, so that the times of an account's entries never go back.

@@ -1,4 +1,4 @@
-"""Two tenants to play with, and .local/demo.env with their keys. Changes nothing the second time."""
+"""Two tenants to play with, and .local/demo.env with their keys. Run twice, it changes nothing."""
 
 import os
 import secrets
