@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from django.db.backends.postgresql.operations import DatabaseOperations
 from django.utils import timezone
-from rest_framework.test import APIClient
 
 from identity import queries as identity_queries
 from identity.models import Tenant
 from identity.services import create_tenant
 from tests import making
+from tests.contract import ContractClient
 
 
 @pytest.fixture(scope="session")
@@ -48,13 +48,13 @@ def other_tenant(db: None) -> Tenant:
 
 
 @pytest.fixture
-def api(tenant: Tenant) -> APIClient:
+def api(tenant: Tenant) -> ContractClient:
     """A caller with all scopes."""
     return making.api_client(tenant)
 
 
 @pytest.fixture
-def other_api(other_tenant: Tenant) -> APIClient:
+def other_api(other_tenant: Tenant) -> ContractClient:
     """A caller with all scopes, of another tenant."""
     return making.api_client(other_tenant)
 

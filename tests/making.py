@@ -10,7 +10,6 @@ from uuid import UUID
 
 from django.db import connection
 from django.utils import timezone
-from rest_framework.test import APIClient
 
 from accounts.models import Account
 from accounts.services import NewAccount
@@ -21,6 +20,7 @@ from identity.services import create_api_key
 from ledger.services import PostedTransaction
 from payments.services import CashMovement, Transfer, make_deposit
 from payments.services import make_transfer as _make_transfer
+from tests.contract import ContractClient
 
 T = TypeVar("T")
 _numbers = itertools.count(1)
@@ -66,7 +66,7 @@ def balance_of(account: Account | UUID) -> int:
     return Account.objects.values_list("balance", flat=True).get(pk=account_id)
 
 
-def api_client(tenant: Tenant, *scopes: str, now: dt.datetime | None = None) -> APIClient:
+def api_client(tenant: Tenant, *scopes: str, now: dt.datetime | None = None) -> ContractClient:
     """Return a client that calls with a new key of the tenant; without scopes, an admin's."""
     issued = create_api_key(
         tenant_id=tenant.pk,
@@ -74,7 +74,7 @@ def api_client(tenant: Tenant, *scopes: str, now: dt.datetime | None = None) -> 
         scopes=list(scopes) or ["admin"],
         now=now or timezone.now(),
     )
-    client = APIClient()
+    client = ContractClient()
     client.credentials(HTTP_AUTHORIZATION=f"Bearer {issued.clear}")
     return client
 
