@@ -5,7 +5,7 @@ from typing import Any
 from rest_framework import serializers
 
 from accounts.models import Account
-from core.api.fields import CurrencyField, MetadataField, StrictIntegerField, TextField
+from core.api.fields import CurrencyField, IdField, MetadataField, StrictIntegerField, TextField
 from core.money import BALANCE_MAX
 
 CUSTOMER_TYPES = [Account.Type.CHECKING, Account.Type.SAVING]
@@ -22,7 +22,7 @@ class OverdraftLimitField(StrictIntegerField):
 class OpenAccountRequest(serializers.Serializer[Any]):
     type = serializers.ChoiceField(choices=CUSTOMER_TYPES)
     currency = CurrencyField()
-    owner_id = serializers.UUIDField(
+    owner_id = IdField(
         required=False,
         allow_null=True,
         default=None,

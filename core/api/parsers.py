@@ -34,6 +34,8 @@ class StrictJSONParser(BaseParser):
         if not isinstance(parsed, dict):
             raise ParseError("The body must be a JSON object.")
         _refuse_deep(parsed, DEPTH_MAX)
+        if b"\\u" in raw:
+            _refuse_half_characters(parsed)
         return parsed
 
 
@@ -53,6 +55,14 @@ def _int(digits: str) -> int:
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
+
+
+def _refuse_half_characters(parsed: dict[str, Any]) -> None:
+    """An escaped lone surrogate is JSON, but no text: nothing can store it."""
+    try:
+        json.dumps(parsed, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ParseError("A string has half of a surrogate pair.") from None
 
 
 def _refuse_deep(value: Any, depth_left: int) -> None:

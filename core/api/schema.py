@@ -54,13 +54,14 @@ _RESPONSES = {
     "404": "Unknown here, or another tenant's.",
     "409": "In conflict with the object's state or with a running request.",
     "413": "Body or batch too large.",
+    "415": "The body is not JSON.",
     "422": "Understood, and refused by a rule.",
     "503": "A needed part did not answer in time; send the same request again.",
 }
 
 
 class FlorinSchema(AutoSchema):
-    def get_description(self) -> str:
+    def get_description(self) -> str:  # type: ignore[override]  # as drf-spectacular has it
         # What an operation says of itself is in extend_schema; docstrings are for us.
         return ""
 
@@ -89,17 +90,15 @@ def add_problem_responses(
         for method, operation in operations.items():
             if path.startswith("/health") or "responses" not in operation:
                 continue
-            for status in _statuses(path, method):
+            for status in _statuses(method):
                 operation["responses"].setdefault(
                     status, {"description": _RESPONSES[status], "content": content}
                 )
     return result
 
 
-def _statuses(path: str, method: str) -> list[str]:
-    statuses = ["400", "401", "403", "503"]
-    if "{" in path or method == "post":
-        statuses.append("404")
+def _statuses(method: str) -> list[str]:
+    statuses = ["400", "401", "403", "404", "503"]
     if method in ("post", "patch", "put"):
-        statuses += ["409", "413", "422"]
+        statuses += ["409", "413", "415", "422"]
     return sorted(statuses)

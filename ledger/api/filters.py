@@ -65,14 +65,14 @@ class HoldFilter(StrictFilterSet):
 
 
 class TransactionFilter(StrictFilterSet):
-    """`account_id`, `from` and `to` choose the queryset itself; see the view."""
+    """
+    Filters transactions, or the entries that lead to them.
+
+    `account_id`, `from` and `to` choose which; see the view.
+    """
 
     type = ChoiceFilter(choices=Transaction.Type.choices, method="by_type")
     external_reference = CharFilter(max_length=255, method="by_reference")
-
-    class Meta:
-        model = Transaction
-        fields: list[str] = []
 
     def by_type(self, rows: QuerySet[Any], name: str, value: str) -> QuerySet[Any]:
         return rows.filter(**{self._path(rows, "type"): value})

@@ -9,6 +9,7 @@ from rest_framework import serializers
 from core.api.fields import (
     AmountField,
     CurrencyField,
+    IdField,
     MetadataField,
     StrictIntegerField,
     TextField,
@@ -23,7 +24,7 @@ _SIGNED = "Minor units; credit positive, debit negative."
 
 
 class LegRequest(serializers.Serializer[Any]):
-    account_id = serializers.UUIDField()
+    account_id = IdField()
     amount = StrictIntegerField(min_value=-AMOUNT_MAX, max_value=AMOUNT_MAX, help_text=_SIGNED)
 
 
@@ -41,7 +42,7 @@ class ReverseRequest(serializers.Serializer[Any]):
 
 
 class PlaceHoldRequest(serializers.Serializer[Any]):
-    account_id = serializers.UUIDField()
+    account_id = IdField()
     amount = AmountField()
     currency = CurrencyField()
     expires_at = UtcDateTimeField(required=False, allow_null=True, default=None)
@@ -50,7 +51,7 @@ class PlaceHoldRequest(serializers.Serializer[Any]):
 
 
 class CaptureHoldRequest(serializers.Serializer[Any]):
-    destination_account_id = serializers.UUIDField()
+    destination_account_id = IdField()
     amount = AmountField(
         required=False, allow_null=True, default=None, help_text="Minor units; left out: all."
     )

@@ -4,7 +4,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from core.api.fields import AmountField, CurrencyField, MetadataField, TextField
+from core.api.fields import AmountField, CurrencyField, IdField, MetadataField, TextField
 from core.idempotency import KEY_LENGTH_MAX
 
 THROUGH = ["cash", "settlement"]
@@ -25,7 +25,7 @@ class _Movement(serializers.Serializer[Any]):
 
 
 class CashRequest(_Movement):
-    account_id = serializers.UUIDField()
+    account_id = IdField()
     through = serializers.ChoiceField(
         choices=THROUGH,
         required=False,
@@ -35,11 +35,11 @@ class CashRequest(_Movement):
 
 
 class AccountTransferRequest(_Movement):
-    destination_account_id = serializers.UUIDField()
+    destination_account_id = IdField()
 
 
 class TransferRequest(AccountTransferRequest):
-    source_account_id = serializers.UUIDField()
+    source_account_id = IdField()
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         # Here too, and not only in the service: in a batch it concerns one item.
