@@ -10,6 +10,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
@@ -95,7 +96,7 @@ class Checkout:
         backends = processes.at_work_in(self.local / "postgres" / "data")
         return sorted({*groups, *backends})
 
-    def database(self) -> psycopg.Connection[tuple[int]]:
+    def database(self) -> psycopg.Connection[Any]:
         """A connection to the copy's own database."""
         url = read_variables(self.local / "env")["DATABASE_URL"]
         return psycopg.connect(url, autocommit=True)

@@ -1,6 +1,7 @@
 """kill -9 in the middle of a thousand transfers: what was acknowledged is there, once."""
 
 import contextlib
+import http.client
 import json
 import os
 import signal
@@ -56,7 +57,7 @@ class Caller:
             except urllib.error.HTTPError as error:
                 if error.code < 500 or time.monotonic() > deadline:
                     raise AssertionError(error.read()) from error
-            except (OSError, ValueError):
+            except (OSError, ValueError, http.client.HTTPException):
                 # Refused, cut off, or half an answer: nobody knows whether it was done.
                 assert time.monotonic() < deadline, "the server did not come back"
             self.failures += 1
