@@ -1,5 +1,6 @@
 """Reads of accounts, and their row locks."""
 
+from collections.abc import Iterable
 from uuid import UUID
 
 from accounts.models import Account
@@ -40,3 +41,9 @@ def accounts_for_update(*, tenant_id: UUID, account_ids: list[UUID]) -> dict[UUI
         .order_by("pk")
     )
     return {account.pk: account for account in locked}
+
+
+def accounts_by_external_id(*, tenant_id: UUID, external_ids: Iterable[str]) -> dict[str, Account]:
+    """Return those that exist, by their external id."""
+    found = Account.objects.filter(tenant_id=tenant_id, external_id__in=list(external_ids))
+    return {account.external_id: account for account in found if account.external_id is not None}

@@ -29,6 +29,12 @@ def create_tenant(*, name: str, now: datetime) -> Tenant:
     return Tenant.objects.create(name=name, created_at=now)
 
 
+def tenant_named(*, name: str, now: datetime) -> Tenant:
+    """Return the oldest tenant of that name, opened on first need; for commands."""
+    found = Tenant.objects.filter(name=name).order_by("created_at").first()
+    return found or create_tenant(name=name, now=now)
+
+
 def create_user(
     *,
     tenant_id: UUID,

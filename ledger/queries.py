@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import Q, QuerySet, Sum
+from django.db.models import Count, Q, QuerySet, Sum
+from django.db.models.fields.json import KeyTextTransform
 
 from accounts.models import Account
 from accounts.queries import account_of
@@ -50,6 +51,16 @@ class TransactionInFull:
     # In order of leg.
     entries: list[Entry]
     reversed_by: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataTotal:
+    """Transactions whose metadata has the same values under some keys."""
+
+    values: tuple[str, ...]
+    transactions: int
+    # Minor units.
+    amount: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +295,24 @@ def holds_of(*, tenant_id: UUID, account_id: UUID) -> QuerySet[Hold]:
     """
     account_of(tenant_id=tenant_id, account_id=account_id)
     return Hold.objects.filter(tenant_id=tenant_id, account_id=account_id)
+
+
+def totals_by_metadata(*, tenant_id: UUID, keys: tuple[str, ...]) -> list[MetadataTotal]:
+    """
+    Return how many transactions there are, and their amounts, for each combination of values.
+
+    Transactions that lack one of the keys are left out. Reads every transaction of the tenant.
+    """
+    values = [KeyTextTransform(key, "metadata") for key in keys]
+    names = [f"value_{index}" for index in range(len(keys))]
+    rows = (
+        Transaction.objects.filter(tenant_id=tenant_id, metadata__has_keys=list(keys))
+        .annotate(**dict(zip(names, values, strict=True)))
+        .values_list(*names)
+        .annotate(transactions=Count("pk"), total=Sum("amount"))
+        .order_by(*names)
+    )
+    return [MetadataTotal(tuple(row[:-2]), row[-2], int(row[-1])) for row in rows]
 
 
 def hold_of(*, tenant_id: UUID, hold_id: UUID) -> Hold:

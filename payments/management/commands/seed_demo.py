@@ -35,7 +35,9 @@ class Command(BaseCommand):
             raise CommandError("Demo tenants and logins do not belong into production.")
         path = Path(options["path"])
         known = _read(path)
-        demo, other = _tenant("Demo Bank"), _tenant("Other Bank")
+        now = timezone.now()
+        demo = identity.tenant_named(name="Demo Bank", now=now)
+        other = identity.tenant_named(name="Other Bank", now=now)
         written = {
             "FLORIN_URL": os.environ.get("FLORIN_URL", "http://127.0.0.1:8000"),
             "FLORIN_API_KEY": _key(demo, known.get("FLORIN_API_KEY")),
@@ -62,11 +64,6 @@ def _write(path: Path, values: dict[str, str]) -> None:
     draft.touch(mode=0o600)
     draft.write_text("".join(f"{name}={value}\n" for name, value in values.items()))
     draft.replace(path)
-
-
-def _tenant(name: str) -> Tenant:
-    found = Tenant.objects.filter(name=name).order_by("created_at").first()
-    return found or identity.create_tenant(name=name, now=timezone.now())
 
 
 def _key(tenant: Tenant, known: str | None) -> str:
