@@ -8,6 +8,7 @@ afterwards. docs/import-pkdd99.md tells what was decided and why.
 import csv
 import datetime as dt
 import re
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -41,6 +42,8 @@ _SIGNS = {"PRIJEM": 1, "VYDAJ": -1, "VYBER": -1}
 _AMOUNT = re.compile(r"(-?)(\d{1,15})(?:\.(\d{1,2}))?")
 _NUMBER = re.compile(r"\d{1,18}")
 _TEXT_LENGTH_MAX = 100
+# The files round balances to ten haléř: within a day a chain of them holds to half a crown.
+_ROUNDING = 50
 # Of the k_symbol, where it says more than the operation does: transaction type and counter account.
 _BY_SYMBOL = {
     "UROK": ("interest", "interest_expense"),
@@ -221,15 +224,15 @@ def last_balances_in_file(rows: Iterable[Row]) -> dict[str, int]:
 
 
 def _last_of_day(day: list[Row]) -> Row:
-    # The files round to ten haléř: a chain holds to within half a crown.
-    ends = [
-        row
-        for row in day
-        if not any(
-            other is not row and abs(other.balance - other.signed - row.balance) <= 50
-            for other in day
-        )
-    ]
+    starts = sorted(row.balance - row.signed for row in day)
+
+    def is_followed(row: Row) -> bool:
+        lowest, highest = row.balance - _ROUNDING, row.balance + _ROUNDING
+        near = bisect_right(starts, highest) - bisect_left(starts, lowest)
+        # A row of a few haléř starts where it ends, and does not follow itself.
+        return near > (lowest <= row.balance - row.signed <= highest)
+
+    ends = [row for row in day if not is_followed(row)]
     return ends[0] if len(ends) == 1 else day[-1]
 
 
