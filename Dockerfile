@@ -21,8 +21,6 @@ ENV PATH="/opt/florin/bin:$PATH" \
     FLORIN_IGNORE_LOCAL_ENV=1
 WORKDIR /app
 COPY . .
-# In development mode, for which no secrets are needed; nothing of it stays in the image.
-RUN FLORIN_MODE=development python manage.py collectstatic --noinput --verbosity 0
 USER florin
 EXPOSE 8000
 STOPSIGNAL SIGTERM
