@@ -25,6 +25,7 @@ from core.admin import (
     badge,
     metadata_lines,
     money,
+    name_of,
 )
 from core.money import BALANCE_MAX, Money, exponent
 from identity.models import Tenant
@@ -120,9 +121,16 @@ class ChangeAccountForm(ReasonForm):
                 raise ValidationError("The NUL character cannot be stored.")
         return metadata
 
-    def changes(self) -> dict[str, Any]:
+    def clean(self) -> dict[str, Any] | None:
+        cleaned = super().clean() or self.cleaned_data
+        if not self.errors:
+            cleaned["changes"] = self._changes(cleaned)
+            if not cleaned["changes"]:
+                raise ValidationError("Nothing is different.")
+        return cleaned
+
+    def _changes(self, cleaned: dict[str, Any]) -> dict[str, Any]:
         """Return what differs from the account, as the service takes it."""
-        cleaned = self.cleaned_data
         wanted = {"name": cleaned["name"], "metadata": cleaned["metadata"]}
         if "overdraft_limit" in cleaned:
             limit = Money.from_decimal(cleaned["overdraft_limit"], self.account.currency)
@@ -130,12 +138,6 @@ class ChangeAccountForm(ReasonForm):
         return {
             name: value for name, value in wanted.items() if value != getattr(self.account, name)
         }
-
-    def clean(self) -> dict[str, Any] | None:
-        cleaned = super().clean()
-        if not self.errors and not self.changes():
-            raise ValidationError("Nothing is different.")
-        return cleaned
 
 
 class Change(Act[Account]):
@@ -198,9 +200,6 @@ class AccountAdmin(BackOfficeAdmin[Account]):
     def opened(self, obj: Account) -> str:
         return f"{obj.created_at:%Y-%m-%d}"
 
-    def heading(self, obj: Account) -> str:
-        return name_of(obj)
-
     def status(self, obj: Account) -> SafeString:
         return badge(obj.status)
 
@@ -226,8 +225,3 @@ class AccountAdmin(BackOfficeAdmin[Account]):
             ("Last changed", obj.updated_at),
             ("Metadata", metadata_lines(obj.metadata)),
         ]
-
-
-def name_of(account: Account) -> str:
-    """Return what a person calls the account."""
-    return account.name or account.external_id or f"{account.get_type_display()} account"

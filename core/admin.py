@@ -6,6 +6,7 @@ has the rules in a table.
 """
 
 import contextlib
+import datetime as dt
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -93,6 +94,11 @@ class FlorinAdminSite(admin.AdminSite):
         # Nothing here is deleted by ticking boxes.
         self.disable_action("delete_selected")
 
+    def register(self, model_or_iterable: Any, admin_class: Any = None, **options: Any) -> None:
+        """Register ours only: the admins that packages bring write rows past every service."""
+        if admin_class is not None and issubclass(admin_class, BackOfficeAdmin):
+            super().register(model_or_iterable, admin_class, **options)
+
 
 # --- How things look ---------------------------------------------------------------------------
 # Status → colour of its badge; the word itself always stands there too.
@@ -110,6 +116,11 @@ def money(minor_units: int | None, currency: str) -> SafeString:
     return format_html('<span class="money">{}</span>', text)
 
 
+def minute(moment: dt.datetime | None) -> str:
+    """Return the moment as lists show it, in UTC."""
+    return "" if moment is None else f"{moment.astimezone(dt.UTC):%Y-%m-%d %H:%M}"
+
+
 def link_to(model: type[Model], pk: Any, text: str = "") -> SafeString:
     """Return a link to the object's page."""
     return format_html('<a href="{}">{}</a>', page_url(model, pk), text or str(pk))
@@ -118,6 +129,11 @@ def link_to(model: type[Model], pk: Any, text: str = "") -> SafeString:
 def page_url(model: type[Model], pk: Any) -> str:
     meta = model._meta
     return reverse(f"admin:{meta.app_label}_{meta.model_name}_change", args=[pk])
+
+
+def name_of(obj: Any) -> str:
+    """Return what a person calls the object: its name, else the id that they gave it."""
+    return getattr(obj, "name", "") or getattr(obj, "external_id", "") or str(obj)
 
 
 def metadata_lines(metadata: dict[str, Any]) -> SafeString:
@@ -216,7 +232,7 @@ class TenantFilter(admin.SimpleListFilter):
         if right_of(request) < Right.OWN:
             return []
         tenant = model_admin.model._meta.get_field("tenant").related_model
-        listed = tenant._default_manager.order_by("name")[:TENANTS_LISTED_MAX]  # type: ignore[union-attr]
+        listed = tenant._default_manager.order_by("name")[:TENANTS_LISTED_MAX]
         return [(str(each.pk), str(each)) for each in listed]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
@@ -327,7 +343,7 @@ class BackOfficeAdmin(admin.ModelAdmin[M]):
 
     # What a page shows.
     def heading(self, obj: M) -> str:
-        return str(obj)
+        return name_of(obj)
 
     def status(self, obj: M) -> str:
         """Return the badge beside the heading."""
@@ -349,7 +365,7 @@ class BackOfficeAdmin(admin.ModelAdmin[M]):
     def new_form(self, request: HttpRequest, data: Any) -> forms.Form:
         raise NotImplementedError
 
-    def make(self, request: HttpRequest, cleaned: dict[str, Any]) -> Model | HttpResponse:
+    def make(self, request: HttpRequest, cleaned: dict[str, Any]) -> M | HttpResponse:
         """Call the service that makes a new one; return it, or a page of its own."""
         raise NotImplementedError
 
@@ -379,12 +395,14 @@ class BackOfficeAdmin(admin.ModelAdmin[M]):
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return KeysetChangeList
 
-    def get_list_display(self, request: HttpRequest) -> Sequence[Any]:
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
         columns = list(super().get_list_display(request))
         is_of_a_tenant = self.tenant_lookup == "tenant_id"
-        return [*columns, "tenant"] if right_of(request) >= Right.OWN and is_of_a_tenant else columns
+        return (
+            [*columns, "tenant"] if right_of(request) >= Right.OWN and is_of_a_tenant else columns
+        )
 
-    def get_list_select_related(self, request: HttpRequest) -> Sequence[str]:
+    def get_list_select_related(self, request: HttpRequest) -> list[str]:
         joined = self.list_select_related
         named = list(joined) if not isinstance(joined, bool) else []
         return [*named, "tenant"] if "tenant" in self.get_list_display(request) else named
@@ -441,10 +459,10 @@ class BackOfficeAdmin(admin.ModelAdmin[M]):
             "object": obj,
             "status": self.status(obj),
             "figures": self.figures(obj),
-            "facts": [(label, value) for label, value in self.facts(obj) if value not in ("", None)],
-            "acts": [
-                (act, self._act_url(act, obj)) for act in self.offered_acts(request, obj)
+            "facts": [
+                (label, value) for label, value in self.facts(obj) if value not in ("", None)
             ],
+            "acts": [(act, self._act_url(act, obj)) for act in self.offered_acts(request, obj)],
             "panels": [panel(request, obj) for panel in _panels.get(self.model, [])],
         }
         return TemplateResponse(request, "admin/object_page.html", context)
@@ -558,4 +576,6 @@ def _saying_refusals(form: BaseForm) -> Iterator[None]:
     except OperationalError as error:
         if sqlstate_of(error) not in (LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED):
             raise
-        form.add_error(None, "Somebody else is changing this right now. Nothing was done; try again.")
+        form.add_error(
+            None, "Somebody else is changing this right now. Nothing was done; try again."
+        )
