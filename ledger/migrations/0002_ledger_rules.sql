@@ -51,8 +51,8 @@ CREATE TRIGGER transaction_sums_to_zero AFTER INSERT ON ledger_transaction
 
 -- New entries: each belongs to a transaction, within its number of legs (a complete transaction has
 -- no free leg, so that nothing can be added to it later); to an account of its tenant and currency
--- that is active and not locked for debits; follows the account's last entry without a gap, by its
--- amount; and the account has counted it.
+-- that is active and not locked for debits; and the account has counted it, in this same statement:
+-- numbers that were counted before are taken.
 CREATE FUNCTION ledger_entries_fit() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     v_entry record;
@@ -68,9 +68,6 @@ BEGIN
                    AND (e.amount > 0 OR a.debit_locked_until IS NULL
                         OR a.debit_locked_until <= greatest(clock_timestamp(), e.created_at))
               FROM accounts_account a WHERE a.id = e.account_id) IS NOT TRUE
-        OR e.balance_after - e.amount IS DISTINCT FROM CASE WHEN e.sequence = 1 THEN 0 ELSE
-               (SELECT p.balance_after FROM ledger_entry p
-                 WHERE p.account_id = e.account_id AND p.sequence = e.sequence - 1) END
      LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION 'entry % of account % does not fit', v_entry.sequence, v_entry.account_id
@@ -84,19 +81,35 @@ CREATE TRIGGER entry_fits_account_and_transaction AFTER INSERT ON ledger_entry
     REFERENCING NEW TABLE AS new_entries
     FOR EACH STATEMENT EXECUTE FUNCTION ledger_entries_fit();
 
--- Changed accounts: the balance is the one after the last entry.
+-- Changed accounts: the entries that were counted now are there, each following the one before it by
+-- its amount, from the old balance to the new one. Nothing else changes a balance.
 CREATE FUNCTION ledger_account_figures_in_step() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     v_account_id uuid;
 BEGIN
-    SELECT a.id INTO v_account_id
-      FROM changed_accounts a
-     WHERE a.balance IS DISTINCT FROM CASE WHEN a.entry_count = 0 THEN 0 ELSE
-               (SELECT e.balance_after FROM ledger_entry e
-                 WHERE e.account_id = a.id AND e.sequence = a.entry_count) END
+    SELECT n.id INTO v_account_id
+      FROM new_accounts n
+      JOIN old_accounts o ON o.id = n.id
+     WHERE CASE n.entry_count - o.entry_count
+               WHEN 0 THEN n.balance = o.balance
+               WHEN 1 THEN
+                   (SELECT e.balance_after = n.balance AND e.amount = n.balance - o.balance
+                      FROM ledger_entry e
+                     WHERE e.account_id = n.id AND e.sequence = n.entry_count)
+               ELSE
+                   (SELECT count(*) = n.entry_count - o.entry_count
+                           AND bool_and(e.balance_after - e.amount = e.balance_before)
+                           AND bool_or(e.sequence = n.entry_count AND e.balance_after = n.balance)
+                      FROM (SELECT sequence, amount, balance_after,
+                                   lag(balance_after, 1, o.balance) OVER (ORDER BY sequence)
+                                       AS balance_before
+                              FROM ledger_entry
+                             WHERE account_id = n.id
+                               AND sequence > o.entry_count AND sequence <= n.entry_count) e)
+           END IS NOT TRUE
      LIMIT 1;
     IF FOUND THEN
-        RAISE EXCEPTION 'balance of account % is not the one after its last entry', v_account_id
+        RAISE EXCEPTION 'the figures of account % are not those of its entries', v_account_id
             USING ERRCODE = 'check_violation', CONSTRAINT = 'account_figures_in_step';
     END IF;
     RETURN NULL;
@@ -104,7 +117,7 @@ END
 $$;
 
 CREATE TRIGGER account_figures_in_step AFTER UPDATE ON accounts_account
-    REFERENCING NEW TABLE AS changed_accounts
+    REFERENCING OLD TABLE AS old_accounts NEW TABLE AS new_accounts
     FOR EACH STATEMENT EXECUTE FUNCTION ledger_account_figures_in_step();
 
 -- A hold closes once and is never rewritten or deleted.
