@@ -142,7 +142,7 @@ class ChangeAccountForm(ReasonForm):
 
 class Change(Act[Account]):
     name, label, right = "edit", "Change", Right.SUPERVISE
-    warning = "Name, overdraft limit and metadata. All else of an account never changes."
+    warning = "Only the name, the overdraft limit and the metadata can be changed."
 
     def is_offered(self, obj: Account) -> bool:
         return obj.status != Account.Status.CLOSED

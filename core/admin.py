@@ -482,7 +482,7 @@ class BackOfficeAdmin(admin.ModelAdmin[M]):
                 if isinstance(made, HttpResponse):
                     return made
                 self.log_addition(request, made, "Added.")
-                self.message_user(request, f"{made} was added.", messages.SUCCESS)
+                self.message_user(request, f"Added: {made}.", messages.SUCCESS)
                 return HttpResponseRedirect(page_url(self.model, made.pk))
         context = {
             **self._context(request, f"Add {self.opts.verbose_name}"),

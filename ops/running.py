@@ -132,7 +132,7 @@ def _start_everything(supervisor: Supervisor) -> None:
         log=LOCAL / "prepare.log",
     )
     say("the database is up to date")
-    web = _service("web", _web_command(host, port), env)
+    web = _service("web", web_command(host, port), env)
     supervisor.start(web)
     _await_ready(supervisor, web, url)
     # Not earlier: on a small machine they would only slow the web's start down.
@@ -172,7 +172,8 @@ def _service(name: str, command: Sequence[str], env: Mapping[str, str]) -> Servi
     return Service(name, command, env={**env, "FLORIN_PROCESS": name}, log=LOCAL / f"{name}.log")
 
 
-def _web_command(host: str, port: int) -> list[str]:
+def web_command(host: str, port: int) -> list[str]:
+    """Granian, as Florin is served; the benchmarks serve what they compare in the same way."""
     return [
         *(sys.executable, "-m", "granian", "--interface", "wsgi"),
         *("--host", host, "--port", str(port), "--workers", "2", "--blocking-threads", "4"),

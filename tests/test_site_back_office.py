@@ -1,0 +1,103 @@
+"""What holds for every page of the back office, also for those that come later."""
+
+import re
+
+import pytest
+from django.contrib import admin
+from django.db.models import Model
+from django.test import Client
+from django.utils import timezone
+
+from core.admin import BackOfficeAdmin
+from core.money import Money
+from identity.models import Tenant
+from identity.services import create_api_key
+from ledger.services import place_hold
+from tests.back_office import list_url, no_counting, page_url, shown, signed_in
+from tests.making import fresh_key, open_account
+
+MODELS = sorted(admin.site._registry, key=lambda model: model._meta.label)
+
+
+@pytest.fixture
+def root(tenant: Tenant) -> Client:
+    return signed_in(tenant, "admin", is_superuser=True)
+
+
+@pytest.fixture
+def one_of_each(tenant: Tenant) -> None:
+    account = open_account(tenant, balance=1_000, metadata={"a": "b"})
+    place_hold(
+        tenant_id=tenant.pk,
+        account_id=account.pk,
+        amount=Money(1, "USD"),
+        idempotency_key=fresh_key(),
+        expires_at=None,
+        now=timezone.now(),
+    )
+    create_api_key(tenant_id=tenant.pk, name="k", scopes=["read"], now=timezone.now())
+
+
+def test_only_our_own_pages_are_here() -> None:
+    labels = [model._meta.label for model in MODELS]
+
+    assert labels == [
+        "accounts.Account",
+        "identity.ApiKey",
+        "identity.Tenant",
+        "identity.User",
+        "ledger.Hold",
+        "ledger.Transaction",
+    ]
+    assert all(isinstance(each, BackOfficeAdmin) for each in admin.site._registry.values())
+
+
+@pytest.mark.usefixtures("one_of_each")
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
+def test_every_list_and_page_opens_cheaply(root: Client, model: type[Model]) -> None:
+    first = model._default_manager.first()
+    assert first is not None
+    with no_counting() as captured:
+        shown(root, list_url(model))
+        shown(root, page_url(first))
+
+    assert len(captured) <= 18
+
+
+@pytest.mark.usefixtures("one_of_each")
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
+def test_nothing_is_deleted_or_ticked(root: Client, model: type[Model]) -> None:
+    first = model._default_manager.first()
+    assert first is not None
+    page = shown(root, list_url(model))
+
+    assert root.post(f"{list_url(model)}{first.pk}/delete/", {"post": "yes"}).status_code == 403
+    assert "delete_selected" not in page
+    assert 'type="checkbox"' not in page
+
+
+@pytest.mark.usefixtures("one_of_each")
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
+def test_pages_carry_no_script_or_style_of_their_own(root: Client, model: type[Model]) -> None:
+    first = model._default_manager.first()
+    assert first is not None
+    for url in ("/admin/", list_url(model), page_url(first)):
+        answer = root.get(url)
+        page = answer.content.decode()
+        assert "unsafe" not in answer["Content-Security-Policy"]
+        assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=", page)
+        # Nothing is fetched from elsewhere.
+        assert "//" not in page.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_text_of_customers_is_shown_not_run(tenant: Tenant, root: Client) -> None:
+    evil = "<script>alert(1)</script>"
+    account = open_account(tenant, balance=1, name=evil, external_id=evil, metadata={evil: evil})
+
+    for url in (list_url(type(account)), page_url(account), f"{list_url(type(account))}?q={evil}"):
+        assert evil not in shown(root, url)
+
+
+def test_the_header_says_whose_data_it_is(tenant: Tenant, root: Client) -> None:
+    assert "Kopi Bank" in shown(signed_in(tenant), "/admin/")
+    assert "All tenants" in shown(root, "/admin/")
