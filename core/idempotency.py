@@ -20,6 +20,8 @@ from core.errors import IdempotencyConflict, RequestInProgress
 from core.models import IdempotencyRecord
 
 KEY_LENGTH_MAX = 255
+# Made once: json.dumps would make one at each call.
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=str)
 REUSED_KEY = "The idempotency key belongs to another request."
 
 
@@ -32,8 +34,7 @@ class Answer:
 
 def fingerprint(*parts: object) -> bytes:
     """Return the SHA-256 of the parts, which are JSON values, UUIDs or dates."""
-    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).digest()
+    return hashlib.sha256(_canonical.encode(parts).encode()).digest()
 
 
 def once(

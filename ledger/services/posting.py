@@ -6,16 +6,15 @@ under its locks, so that the times of an account's entries never go back.
 """
 
 import datetime as dt
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 from uuid import UUID
 
 import psycopg
 from django.db import connection
-from psycopg.types.json import Jsonb
 
-from core.database import refusing, repeating
+from core.database import refusing, repeating, sql_array, sql_text_array
 from core.errors import DomainError, InvalidRequest, PayloadTooLarge
 from core.ids import new_id
 from ledger.errors import BY_REFUSAL, AlreadyReversed, Unbalanced
@@ -210,11 +209,12 @@ def _post_distinct(tenant_id: UUID, postings: Sequence[Posting], is_atomic: bool
         connection.ensure_connection()
         # psycopg's own cursor: the statement is prepared once for each connection, and the arrays
         # go as parameters. Django's would send them as literals, to be parsed and planned anew.
+        # Rows come back in binary: Django's reader of times as text is Python, this one is C.
         with (
             connection.wrap_database_errors,
             psycopg.Cursor(connection.connection) as cursor,
         ):
-            cursor.execute(_POST, arguments, prepare=True)
+            cursor.execute(_POST, arguments, prepare=True, binary=True)
             return [Outcome(*row) for row in cursor]
 
     with refusing({"transaction_reversed_once": AlreadyReversed(REVERSED_BEFORE)}):
@@ -223,27 +223,32 @@ def _post_distinct(tenant_id: UUID, postings: Sequence[Posting], is_atomic: bool
 
 def _arguments(tenant_id: UUID, postings: Sequence[Posting], is_atomic: bool) -> tuple[object, ...]:
     """Return the arguments of ledger_post. A column that no posting fills goes as one NULL."""
-
-    def column(values: list[Any]) -> list[Any] | None:
-        return values if any(value is not None for value in values) else None
-
     legs = [(n, leg) for n, posting in enumerate(postings, 1) for leg in posting.legs]
     return (
         tenant_id,
         is_atomic,
-        [posting.id for posting in postings],
-        [posting.type for posting in postings],
-        [posting.currency for posting in postings],
-        [n for n, _ in legs],
-        [leg.account_id for _, leg in legs],
-        [leg.amount for _, leg in legs],
-        column([posting.idempotency_key for posting in postings]),
-        column([posting.request_fingerprint for posting in postings]),
-        column([posting.description or None for posting in postings]),
-        column([posting.external_reference for posting in postings]),
-        column([posting.value_date for posting in postings]),
-        column([Jsonb(p.metadata) if p.metadata else None for p in postings]),
-        column([posting.reverses for posting in postings]),
+        sql_array([posting.id.hex for posting in postings]),
+        sql_text_array([posting.type for posting in postings]),
+        sql_text_array([posting.currency for posting in postings]),
+        sql_array([str(n) for n, _ in legs]),
+        sql_array([leg.account_id.hex for _, leg in legs]),
+        sql_array([str(leg.amount) for _, leg in legs]),
+        sql_text_array([posting.idempotency_key for posting in postings]),
+        sql_text_array(
+            [
+                None
+                if posting.request_fingerprint is None
+                else f"\\x{posting.request_fingerprint.hex()}"
+                for posting in postings
+            ]
+        ),
+        sql_text_array([posting.description or None for posting in postings]),
+        sql_text_array([posting.external_reference for posting in postings]),
+        sql_text_array(
+            [p.value_date.isoformat() if p.value_date is not None else None for p in postings]
+        ),
+        sql_text_array([json.dumps(p.metadata) if p.metadata else None for p in postings]),
+        sql_text_array([p.reverses.hex if p.reverses is not None else None for p in postings]),
     )
 
 
