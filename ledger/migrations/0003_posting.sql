@@ -192,11 +192,17 @@ BEGIN
 
     -- Under the locks too: a twin of this call has finished by now, and is found.
     IF p_keys IS NOT NULL THEN
+        -- One look-up a key. With ANY (p_keys) a plan made on a young database may read all of the
+        -- tenant's transactions instead, for as long as the connection lives.
         FOR v_earlier IN
-            SELECT array_position(p_keys, idempotency_key::text) AS position, id, created_at,
-                   request_fingerprint
-              FROM ledger_transaction
-             WHERE tenant_id = p_tenant_id AND idempotency_key = ANY (p_keys)
+            SELECT k.position, t.id, t.created_at, t.request_fingerprint
+              FROM unnest(p_keys) WITH ORDINALITY k(key, position)
+             CROSS JOIN LATERAL (
+                SELECT id, created_at, request_fingerprint
+                  FROM ledger_transaction
+                 WHERE tenant_id = p_tenant_id AND idempotency_key = k.key
+                 LIMIT 1
+             ) t
         LOOP
             v_has_replays := true;
             IF v_earlier.request_fingerprint = p_fingerprints[v_earlier.position] THEN
