@@ -79,6 +79,10 @@ def open_accounts(
     if len(new) > BATCH_MAX:
         raise PayloadTooLarge(f"At most {BATCH_MAX} accounts in one call.")
 
+    # What all lines share is written once.
+    tenant, moment = str(tenant_id), now.isoformat()
+    times, event = f"{moment}\t{moment}\n", f"{tenant}\taccount.opened\t"
+
     def open_all() -> list[UUID | AccountAlreadyExists]:
         with transaction.atomic():
             results: list[UUID | AccountAlreadyExists] = []
@@ -91,8 +95,9 @@ def open_accounts(
                         continue
                     taken.add(account.external_id)
                 account_id = new_id()
-                lines.append(_copy_line(account_id, tenant_id, account, now))
-                events.append(f"{tenant_id}\taccount.opened\t{account_id}\t{now.isoformat()}\n")
+                named = str(account_id)
+                lines.append(f"{named}\t{tenant}\t{_copy_fields(account)}\t{times}")
+                events.append(f"{event}{named}\t{moment}\n")
                 results.append(account_id)
             _copy(f"COPY accounts_account ({_COLUMNS}) FROM STDIN", lines)
             _copy(
@@ -255,18 +260,22 @@ def _copy(statement: str, lines: list[str]) -> None:
         stream.write("".join(lines))
 
 
+_json = json.JSONEncoder(separators=(",", ":")).encode
+_COPY_NULL = "\\N"
 _COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
-def _copy_line(account_id: UUID, tenant_id: UUID, account: NewAccount, now: datetime) -> str:
-    """Return the account in COPY's text format, in the order of _COLUMNS."""
-    owner = account.owner_id or "\\N"
-    name = account.name.translate(_COPY_ESCAPES) if account.name else ""
-    external_id = "\\N"
-    if account.external_id is not None:
-        external_id = account.external_id.translate(_COPY_ESCAPES)
-    metadata = json.dumps(account.metadata).translate(_COPY_ESCAPES) if account.metadata else "{}"
+def _copy_fields(account: NewAccount) -> str:
+    """Return what is the caller's own in COPY's text format, in the order of _COLUMNS."""
+    external_id = _COPY_NULL if account.external_id is None else _copy_text(account.external_id)
+    # JSON has its control characters escaped already; of those escapes the backslash is left.
+    metadata = _json(account.metadata).replace("\\", "\\\\") if account.metadata else "{}"
     return (
-        f"{account_id}\t{tenant_id}\t{owner}\t{account.type}\t{account.currency}\tactive\t{name}\t"
-        f"{external_id}\t{account.overdraft_limit}\t{metadata}\t{now}\t{now}\n"
+        f"{account.owner_id or _COPY_NULL}\t{account.type}\t{account.currency}\tactive\t"
+        f"{_copy_text(account.name)}\t{external_id}\t{account.overdraft_limit}\t{metadata}"
     )
+
+
+def _copy_text(text: str) -> str:
+    # Most have nothing to escape, and finding that out is cheaper than a translation.
+    return text if text.isalnum() else text.translate(_COPY_ESCAPES)
