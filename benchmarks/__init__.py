@@ -1,1 +1,1 @@
-"""What `make bench` runs: Florin against bare functions and against others, as ratios in one run."""
+"""What `make bench` runs: Florin against bare functions and against others, as ratios."""

@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
             return http.measure(tenant_id, ids, rounds, max(3, int(seconds)))
 
         parts: dict[str, Callable[[], list[Result]]] = {
-            "a": lambda: posting.measure_single(setting, rounds, seconds),
+            "a": lambda: posting.measure_single(setting, rounds, seconds, server.url),
             "b": lambda: posting.measure_batches(setting, rounds, seconds),
             "c": over_http,
             "d": rivals,

@@ -1,4 +1,4 @@
-"""What POST /transfers is measured against: a DRF view that validates and calls the bare function."""
+"""What POST /transfers is measured against: a DRF view that calls the bare function."""
 
 import psycopg
 from django.db import connection

@@ -4,7 +4,7 @@ import time
 from typing import Any
 from uuid import UUID, uuid4
 
-from benchmarks import naive
+from benchmarks import naive, pgbench
 from benchmarks.measuring import Result, alternate, at_least
 from benchmarks.world import CURRENCY, random_pairs, rate
 
@@ -106,13 +106,24 @@ def bare_batches(setting: tuple[Setting, int], seed: int, until: float) -> int:
     return done
 
 
-def measure_single(setting: Setting, rounds: int, seconds: float) -> list[Result]:
-    measured = alternate(
+def measure_single(setting: Setting, rounds: int, seconds: float, url: str) -> list[Result]:
+    """Function against function, under pgbench; then through Python, as the API does it."""
+    functions = alternate(
+        lambda: pgbench.rate(pgbench.OURS, setting, url, connections=16, seconds=seconds),
+        lambda: pgbench.rate(pgbench.BARE, setting, url, connections=16, seconds=seconds),
+        rounds,
+    )
+    services = alternate(
         lambda: rate(single, setting, connections=16, seconds=seconds),
         lambda: rate(bare_single, setting, connections=16, seconds=seconds),
         rounds,
     )
-    return [at_least("a", "single calls, 16 connections; bare function", measured, 0.6, "/s")]
+    return [
+        at_least(
+            "a", "single calls, 16 connections (pgbench); bare function", functions, 0.6, "/s"
+        ),
+        at_least("a", "the service in Python; bare function from Python", services, 0.6, "/s"),
+    ]
 
 
 def measure_batches(setting: Setting, rounds: int, seconds: float) -> list[Result]:
