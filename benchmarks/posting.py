@@ -119,10 +119,8 @@ def measure_single(setting: Setting, rounds: int, seconds: float, url: str) -> l
         rounds,
     )
     return [
-        at_least(
-            "a", "single calls, 16 connections (pgbench); bare function", functions, 0.6, "/s"
-        ),
-        at_least("a", "the service in Python; bare function from Python", services, 0.6, "/s"),
+        at_least("a", "single calls, 16 connections; bare function", functions, 0.6, "/s"),
+        at_least("a", "  the same, called from Python", services, 0.6, "/s"),
     ]
 
 
