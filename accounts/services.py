@@ -256,7 +256,12 @@ def _taken_external_ids(tenant_id: UUID, new: Sequence[NewAccount]) -> set[str]:
 
 
 def _copy(statement: str, lines: list[str]) -> None:
-    with connection.cursor() as cursor, cursor.copy(statement) as stream:
+    # Django wraps the faults of `execute`, not those of `copy`; a twin's external id is one.
+    with (
+        connection.cursor() as cursor,
+        connection.wrap_database_errors,
+        cursor.copy(statement) as stream,
+    ):
         stream.write("".join(lines))
 
 

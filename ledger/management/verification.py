@@ -6,6 +6,7 @@ sorts stay small on a hundred million entries. Everything is seen in one snapsho
 on meanwhile.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,9 +16,13 @@ from django.db import connection, transaction
 
 # Entries, transactions or holds looked at by one statement.
 RANGE_ROWS = 200_000
+# Differences brought from PostgreSQL at a time.
+FETCHED_ROWS = 1_000
 _ACCOUNTS_LOOKED_AHEAD = 5_000
 
 Progress = Callable[[str, int], None]
+# "lo" < id <= "hi", and rows that name "tenant"; None: no bound.
+Range = dict[str, UUID | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,45 +40,57 @@ class Findings:
 
     limit: int
     checked: dict[str, int] = field(default_factory=dict)
-    count: int = 0
+    count_by_kind: Counter[str] = field(default_factory=Counter)
     first: list[Difference] = field(default_factory=list)
 
+    @property
+    def count(self) -> int:
+        return self.count_by_kind.total()
+
     def add(self, difference: Difference) -> None:
-        self.count += 1
+        self.count_by_kind[difference.kind] += 1
         if len(self.first) < self.limit:
             self.first.append(difference)
 
 
-# Each statement returns (row, faults) where something is wrong. %(lo)s < id <= %(hi)s; NULL: open.
+# Each statement returns (row, faults) where something is wrong. Figures are added up as numeric: a
+# sum of broken ones may not fit a bigint, and is to be reported, not to end the command.
+# The window stands right above the index, so that an account of many million entries is not sorted.
 _ENTRIES = """
-SELECT account_id || '/' || sequence, array_remove(ARRAY[
-    CASE WHEN sequence <> coalesce(last_sequence, 0) + 1
-         THEN 'follows sequence ' || coalesce(last_sequence, 0) END,
-    CASE WHEN balance_after <> coalesce(last_balance, 0) + amount
-         THEN 'balance_after is ' || balance_after || ', not '
-              || coalesce(last_balance, 0) || ' + ' || amount END,
-    CASE WHEN created_at < last_created_at THEN 'was booked before the entry it follows' END,
-    CASE WHEN amount = 0 THEN 'has no amount' END,
-    CASE WHEN account_tenant_id IS NULL THEN 'belongs to no account' END,
-    CASE WHEN account_tenant_id <> tenant_id THEN 'is not of its account''s tenant' END,
-    CASE WHEN account_currency <> currency THEN 'is not in its account''s currency' END
+SELECT e.account_id || '/' || e.sequence, array_remove(ARRAY[
+    CASE WHEN e.sequence <> e.last_sequence + 1
+         THEN 'follows sequence ' || e.last_sequence END,
+    CASE WHEN e.balance_after <> e.last_balance::numeric + e.amount
+         THEN 'balance_after is ' || e.balance_after || ', not '
+              || e.last_balance || ' + ' || e.amount END,
+    CASE WHEN e.created_at < e.last_created_at THEN 'was booked before the entry it follows' END,
+    CASE WHEN e.amount = 0 THEN 'has no amount' END,
+    CASE WHEN a.id IS NULL THEN 'belongs to no account' END,
+    CASE WHEN a.tenant_id <> e.tenant_id THEN 'is not of its account''s tenant' END,
+    CASE WHEN a.currency <> e.currency THEN 'is not in its account''s currency' END
   ], NULL)
-  FROM (SELECT e.account_id, e.sequence, e.amount, e.balance_after, e.created_at, e.tenant_id,
-               e.currency, a.tenant_id AS account_tenant_id, a.currency AS account_currency,
-               lag(e.sequence) OVER w AS last_sequence,
-               lag(e.balance_after) OVER w AS last_balance,
-               lag(e.created_at) OVER w AS last_created_at
-          FROM ledger_entry e
-          LEFT JOIN accounts_account a ON a.id = e.account_id
-         WHERE (%(lo)s::uuid IS NULL OR e.account_id > %(lo)s::uuid)
-           AND (%(hi)s::uuid IS NULL OR e.account_id <= %(hi)s::uuid)
-        WINDOW w AS (PARTITION BY e.account_id ORDER BY e.sequence)) entries
- WHERE sequence <> coalesce(last_sequence, 0) + 1
-    OR balance_after <> coalesce(last_balance, 0) + amount
-    OR created_at < last_created_at
-    OR amount = 0
-    OR account_tenant_id IS DISTINCT FROM tenant_id
-    OR account_currency <> currency
+  FROM (SELECT account_id, sequence, amount, balance_after, created_at, tenant_id, currency,
+               lag(sequence, 1, 0::bigint) OVER w AS last_sequence,
+               lag(balance_after, 1, 0::bigint) OVER w AS last_balance,
+               lag(created_at) OVER w AS last_created_at
+          FROM ledger_entry
+         WHERE (%(lo)s::uuid IS NULL OR account_id > %(lo)s::uuid)
+           AND (%(hi)s::uuid IS NULL OR account_id <= %(hi)s::uuid)
+           AND (%(tenant)s::uuid IS NULL OR tenant_id = %(tenant)s::uuid)
+        WINDOW w AS (PARTITION BY account_id ORDER BY sequence)) e
+  LEFT JOIN accounts_account a ON a.id = e.account_id
+ WHERE e.sequence <> e.last_sequence + 1
+    OR e.balance_after <> e.last_balance::numeric + e.amount
+    OR e.created_at < e.last_created_at
+    OR e.amount = 0
+    OR a.tenant_id IS DISTINCT FROM e.tenant_id
+    OR a.currency <> e.currency
+"""
+_ENTRY_COUNT = """
+SELECT count(*) FROM ledger_entry
+ WHERE (%(lo)s::uuid IS NULL OR account_id > %(lo)s::uuid)
+   AND (%(hi)s::uuid IS NULL OR account_id <= %(hi)s::uuid)
+   AND (%(tenant)s::uuid IS NULL OR tenant_id = %(tenant)s::uuid)
 """
 _ACCOUNTS = """
 SELECT id::text, faults FROM (
@@ -84,8 +101,8 @@ SELECT id::text, faults FROM (
          THEN 'entry_count is ' || a.entry_count || ', of ' || coalesce(e.entries, 0) END,
     CASE WHEN a.held <> coalesce(h.held, 0)
          THEN 'held is ' || a.held || ', its active holds sum to ' || coalesce(h.held, 0) END,
-    CASE WHEN a.balance - a.held < -a.overdraft_limit
-         THEN 'is ' || (a.held - a.balance) || ' below zero, of ' || a.overdraft_limit END,
+    CASE WHEN a.balance::numeric - a.held < -a.overdraft_limit::numeric
+         THEN 'is ' || (a.held::numeric - a.balance) || ' below zero, of ' || a.overdraft_limit END,
     CASE WHEN a.status = 'closed' AND (a.balance <> 0 OR a.held <> 0)
          THEN 'is closed with money in it' END
   ], NULL) AS faults
@@ -95,18 +112,17 @@ SELECT id::text, faults FROM (
         FROM ledger_entry
        WHERE (%(lo)s::uuid IS NULL OR account_id > %(lo)s::uuid)
          AND (%(hi)s::uuid IS NULL OR account_id <= %(hi)s::uuid)
+         AND (%(tenant)s::uuid IS NULL OR tenant_id = %(tenant)s::uuid)
        GROUP BY account_id
     ) e ON e.account_id = a.id
-    LEFT JOIN (
-      SELECT account_id, sum(amount) AS held
+    LEFT JOIN LATERAL (
+      SELECT sum(amount) AS held
         FROM ledger_hold
-       WHERE status = 'active'
-         AND (%(lo)s::uuid IS NULL OR account_id > %(lo)s::uuid)
-         AND (%(hi)s::uuid IS NULL OR account_id <= %(hi)s::uuid)
-       GROUP BY account_id
-    ) h ON h.account_id = a.id
+       WHERE tenant_id = a.tenant_id AND account_id = a.id AND status = 'active'
+    ) h ON true
    WHERE (%(lo)s::uuid IS NULL OR a.id > %(lo)s::uuid)
      AND (%(hi)s::uuid IS NULL OR a.id <= %(hi)s::uuid)
+     AND (%(tenant)s::uuid IS NULL OR a.tenant_id = %(tenant)s::uuid)
 ) accounts WHERE faults <> '{}'
 """
 _TRANSACTIONS = """
@@ -115,34 +131,45 @@ SELECT id::text, faults FROM (
     CASE WHEN t.id IS NULL THEN 'has entries and does not exist' END,
     CASE WHEN t.id IS NOT NULL AND e.transaction_id IS NULL THEN 'has no entries' END,
     CASE WHEN e.total <> 0 THEN 'its entries sum to ' || e.total END,
-    CASE WHEN t.legs <> e.legs OR e.legs <> e.last_leg + 1
-         THEN 'has ' || e.legs || ' entries, of ' || t.legs END,
+    CASE WHEN t.legs <> e.legs THEN 'has ' || e.legs || ' entries, of ' || t.legs END,
+    CASE WHEN e.first_leg <> 0 OR e.last_leg <> e.legs - 1
+         THEN 'its entries are not numbered 0, 1, 2' END,
     CASE WHEN t.amount <> e.credits
          THEN 'amount is ' || t.amount || ', its credits sum to ' || e.credits END,
     CASE WHEN e.first_currency <> e.last_currency OR e.first_currency <> t.currency
          THEN 'has entries of another currency' END,
     CASE WHEN e.tenants > 1 OR e.tenant_id <> t.tenant_id::text
          THEN 'has entries of another tenant' END,
+    CASE WHEN e.first_created_at <> e.last_created_at OR e.first_created_at <> t.created_at
+         THEN 'was booked at another time than its entries' END,
+    CASE WHEN t.type = 'reversal' AND t.reverses_id IS NULL THEN 'reverses nothing' END,
     CASE WHEN t.reverses_id IS NOT NULL AND NOT EXISTS (
            SELECT FROM ledger_transaction o
             WHERE o.id = t.reverses_id AND o.tenant_id = t.tenant_id
-              AND (SELECT array_agg(ROW(account_id, -amount) ORDER BY leg)
+              AND (SELECT array_agg(ROW(account_id, -amount::numeric) ORDER BY leg)
                      FROM ledger_entry WHERE transaction_id = o.id)
-                = (SELECT array_agg(ROW(account_id, amount) ORDER BY leg)
+                = (SELECT array_agg(ROW(account_id, amount::numeric) ORDER BY leg)
                      FROM ledger_entry WHERE transaction_id = t.id))
          THEN 'is not the opposite of what it reverses' END
   ], NULL) AS faults
-    FROM (SELECT * FROM ledger_transaction
-           WHERE (%(lo)s::uuid IS NULL OR id > %(lo)s::uuid)
-             AND (%(hi)s::uuid IS NULL OR id <= %(hi)s::uuid)) t
+    FROM (
+      SELECT id, tenant_id, type, currency, amount, legs, reverses_id, created_at
+        FROM ledger_transaction
+       WHERE (%(lo)s::uuid IS NULL OR id > %(lo)s::uuid)
+         AND (%(hi)s::uuid IS NULL OR id <= %(hi)s::uuid)
+         AND (%(tenant)s::uuid IS NULL OR tenant_id = %(tenant)s::uuid)
+    ) t
     FULL JOIN (
-      SELECT transaction_id, sum(amount) AS total, count(*) AS legs, max(leg) AS last_leg,
+      SELECT transaction_id, sum(amount) AS total, count(*) AS legs,
+             min(leg) AS first_leg, max(leg) AS last_leg,
              coalesce(sum(amount) FILTER (WHERE amount > 0), 0) AS credits,
              min(currency) AS first_currency, max(currency) AS last_currency,
+             min(created_at) AS first_created_at, max(created_at) AS last_created_at,
              count(DISTINCT tenant_id) AS tenants, min(tenant_id::text) AS tenant_id
         FROM ledger_entry
        WHERE (%(lo)s::uuid IS NULL OR transaction_id > %(lo)s::uuid)
          AND (%(hi)s::uuid IS NULL OR transaction_id <= %(hi)s::uuid)
+         AND (%(tenant)s::uuid IS NULL OR tenant_id = %(tenant)s::uuid)
        GROUP BY transaction_id
     ) e ON e.transaction_id = t.id
 ) transactions WHERE faults <> '{}'
@@ -163,30 +190,33 @@ SELECT id::text, faults FROM (
     LEFT JOIN accounts_account a ON a.id = h.account_id
    WHERE (%(lo)s::uuid IS NULL OR h.id > %(lo)s::uuid)
      AND (%(hi)s::uuid IS NULL OR h.id <= %(hi)s::uuid)
+     AND (%(tenant)s::uuid IS NULL OR h.tenant_id = %(tenant)s::uuid)
 ) holds WHERE faults <> '{}'
 """
 
-Range = tuple[UUID | None, UUID | None]
 
-
-def verify(*, limit: int, progress: Progress) -> Findings:
+def verify(*, limit: int, progress: Progress, tenant_id: UUID | None = None) -> Findings:
     """
     Check every account, entry, transaction and hold; keep the first `limit` differences.
 
-    `progress` is told the name of the part and how many of its rows have been checked.
+    `progress` is told the name of the part and how many of its rows have been checked. With
+    `tenant_id`, only rows that name this tenant are looked at.
     """
     findings = Findings(limit)
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        # It takes as long as it takes. And it walks by index: a plan that sorts the whole table
-        # would be right as well, and need the disk of it.
+        # It takes as long as it takes.
         cursor.execute("SET LOCAL statement_timeout = 0")
-        cursor.execute("SET LOCAL enable_seqscan = off")
+        # It walks by index. A plan that sorts or hashes a whole table would be right as well, and
+        # need the disk of it; that is what the planner takes where it has no statistics yet.
+        for plan in ("seqscan", "bitmapscan", "hashagg"):
+            cursor.execute(f"SET LOCAL enable_{plan} = off")
         entries = 0
-        for accounts, counted, bounds in _account_ranges(cursor):
-            _collect(cursor, "entry", _ENTRIES, bounds, findings)
-            _collect(cursor, "account", _ACCOUNTS, bounds, findings)
-            entries += counted
+        for accounts, bounds in _account_ranges(cursor, tenant_id):
+            _collect("entry", _ENTRIES, bounds, findings)
+            _collect("account", _ACCOUNTS, bounds, findings)
+            cursor.execute(_ENTRY_COUNT, bounds)
+            entries += cursor.fetchone()[0]
             findings.checked["accounts"] = accounts
             findings.checked["entries"] = entries
             progress("entries", entries)
@@ -194,26 +224,28 @@ def verify(*, limit: int, progress: Progress) -> Findings:
             ("transactions", "transaction", "ledger_transaction", _TRANSACTIONS),
             ("holds", "hold", "ledger_hold", _HOLDS),
         ):
-            for rows, bounds in _ranges(cursor, table):
-                _collect(cursor, kind, statement, bounds, findings)
+            for rows, bounds in _ranges(cursor, table, tenant_id):
+                _collect(kind, statement, bounds, findings)
                 findings.checked[name] = rows
                 progress(name, rows)
     return findings
 
 
-def _collect(cursor: Any, kind: str, statement: str, bounds: Range, findings: Findings) -> None:
-    cursor.execute(statement, {"lo": bounds[0], "hi": bounds[1]})
-    while rows := cursor.fetchmany(1000):
-        for row, faults in rows:
-            for fault in faults:
-                findings.add(Difference(kind, row, fault))
+def _collect(kind: str, statement: str, bounds: Range, findings: Findings) -> None:
+    # A cursor of the server's: where everything is wrong, not all of it is in memory at once.
+    with connection.chunked_cursor() as cursor:
+        cursor.execute(statement, bounds)
+        while rows := cursor.fetchmany(FETCHED_ROWS):
+            for row, faults in rows:
+                for fault in faults:
+                    findings.add(Difference(kind, row, fault))
 
 
-def _account_ranges(cursor: Any) -> Iterator[tuple[int, int, Range]]:
+def _account_ranges(cursor: Any, tenant_id: UUID | None) -> Iterator[tuple[int, Range]]:
     """
-    Yield ranges of account ids that have RANGE_ROWS entries or few more.
+    Yield ranges of account ids that have RANGE_ROWS entries or few more, with the accounts so far.
 
-    With each: the accounts so far and the entries within it. One account alone may have more.
+    One account alone may have more. How many there are, the accounts themselves say.
     """
     lo: UUID | None = None
     last: UUID | None = None
@@ -221,8 +253,10 @@ def _account_ranges(cursor: Any) -> Iterator[tuple[int, int, Range]]:
     while True:
         cursor.execute(
             "SELECT id, entry_count FROM accounts_account"
-            " WHERE %(last)s::uuid IS NULL OR id > %(last)s::uuid ORDER BY id LIMIT %(limit)s",
-            {"last": last, "limit": _ACCOUNTS_LOOKED_AHEAD},
+            " WHERE (%(lo)s::uuid IS NULL OR id > %(lo)s::uuid)"
+            " AND (%(tenant)s::uuid IS NULL OR tenant_id = %(tenant)s::uuid)"
+            " ORDER BY id LIMIT %(limit)s",
+            {"lo": last, "tenant": tenant_id, "limit": _ACCOUNTS_LOOKED_AHEAD},
         )
         ahead = cursor.fetchall()
         for account_id, entry_count in ahead:
@@ -230,28 +264,30 @@ def _account_ranges(cursor: Any) -> Iterator[tuple[int, int, Range]]:
             accounts += 1
             entries += entry_count
             if entries >= RANGE_ROWS:
-                yield accounts, entries, (lo, last)
+                yield accounts, {"lo": lo, "hi": last, "tenant": tenant_id}
                 lo, entries = last, 0
         if len(ahead) < _ACCOUNTS_LOOKED_AHEAD:
             # Open above: entries of accounts that do not exist are found too.
-            yield accounts, entries, (lo, None)
+            yield accounts, {"lo": lo, "hi": None, "tenant": tenant_id}
             return
 
 
-def _ranges(cursor: Any, table: str) -> Iterator[tuple[int, Range]]:
+def _ranges(cursor: Any, table: str, tenant_id: UUID | None) -> Iterator[tuple[int, Range]]:
     """Yield ranges of RANGE_ROWS ids, with the rows so far; the last is open above."""
     lo: UUID | None = None
     rows = 0
     while True:
         cursor.execute(
             f"SELECT count(*), (array_agg(id ORDER BY id DESC))[1] FROM (SELECT id FROM {table}"  # noqa: S608
-            " WHERE %(lo)s::uuid IS NULL OR id > %(lo)s::uuid ORDER BY id LIMIT %(limit)s) ahead",
-            {"lo": lo, "limit": RANGE_ROWS},
+            " WHERE (%(lo)s::uuid IS NULL OR id > %(lo)s::uuid)"
+            " AND (%(tenant)s::uuid IS NULL OR tenant_id = %(tenant)s::uuid)"
+            " ORDER BY id LIMIT %(limit)s) ahead",
+            {"lo": lo, "tenant": tenant_id, "limit": RANGE_ROWS},
         )
         count, hi = cursor.fetchone()
         rows += count
         if count < RANGE_ROWS:
-            yield rows, (lo, None)
+            yield rows, {"lo": lo, "hi": None, "tenant": tenant_id}
             return
-        yield rows, (lo, hi)
+        yield rows, {"lo": lo, "hi": hi, "tenant": tenant_id}
         lo = hi

@@ -70,7 +70,10 @@ def test_batches_that_overlap_in_opposite_order(tenant: Tenant) -> None:
         ]
         return services.post(tenant_id=tenant.pk, postings=postings)
 
-    rounds = [partial(post_round, people), partial(post_round, people[::-1])]
+    rounds: list[Callable[[], Any]] = [
+        partial(post_round, people),
+        partial(post_round, people[::-1]),
+    ]
     results = results_of(rounds * 4)
 
     assert results == {"done": 8}
