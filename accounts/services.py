@@ -95,7 +95,7 @@ def open_accounts(
                         continue
                     taken.add(account.external_id)
                 account_id = new_id()
-                named = str(account_id)
+                named = account_id.hex
                 lines.append(f"{named}\t{tenant}\t{_copy_fields(account)}\t{times}")
                 events.append(f"{event}{named}\t{moment}\n")
                 results.append(account_id)
