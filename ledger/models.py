@@ -218,6 +218,8 @@ class Hold(models.Model):
                 name="hold_due_idx", fields=["expires_at", "id"], condition=Q(status="active")
             ),
             models.Index(name="hold_account_idx", fields=["tenant", "account", "id"]),
+            # What an account's `held` is the sum of.
+            models.Index(name="hold_active_idx", fields=["account"], condition=Q(status="active")),
         ]
 
     def __str__(self) -> str:

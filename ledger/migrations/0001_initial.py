@@ -96,6 +96,10 @@ class Migration(migrations.Migration):
             model_name='hold',
             index=models.Index(fields=['tenant', 'account', 'id'], name='hold_account_idx'),
         ),
+        migrations.AddIndex(
+            model_name='hold',
+            index=models.Index(condition=models.Q(('status', 'active')), fields=['account'], name='hold_active_idx'),
+        ),
         migrations.AddConstraint(
             model_name='hold',
             constraint=models.CheckConstraint(condition=models.Q(('amount__gt', 0)), name='hold_amount_positive'),

@@ -148,3 +148,32 @@ CREATE TRIGGER hold_rules BEFORE UPDATE OR DELETE ON ledger_hold
 CREATE TRIGGER hold_never_truncated BEFORE TRUNCATE ON ledger_hold
     FOR EACH STATEMENT
     EXECUTE FUNCTION florin_refuse('hold_never_truncated', 'holds are kept for ever');
+
+-- An account's `held` is the sum of its active holds. At commit, since one statement places the hold
+-- and another reserves; a posting touches neither column and pays nothing.
+CREATE FUNCTION ledger_held_in_step() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    v_account_id uuid;
+BEGIN
+    IF TG_TABLE_NAME = 'ledger_hold' THEN
+        v_account_id := NEW.account_id;
+    ELSE
+        v_account_id := NEW.id;
+    END IF;
+    IF (SELECT a.held <> (SELECT coalesce(sum(h.amount), 0) FROM ledger_hold h
+                           WHERE h.account_id = a.id AND h.status = 'active')
+          FROM accounts_account a WHERE a.id = v_account_id)
+    THEN
+        RAISE EXCEPTION 'held of account % is not the sum of its active holds', v_account_id
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'account_held_in_step';
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE CONSTRAINT TRIGGER account_held_in_step AFTER UPDATE OF held ON accounts_account
+    DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION ledger_held_in_step();
+CREATE CONSTRAINT TRIGGER hold_held_in_step AFTER INSERT OR UPDATE OF status ON ledger_hold
+    DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION ledger_held_in_step();

@@ -11,7 +11,7 @@ from core.database import constraint_of
 from core.money import Money
 from identity.models import Tenant
 from ledger.models import Entry, Hold, Transaction
-from ledger.services import place_hold, reverse_transaction
+from ledger.services import place_hold, release_hold, reverse_transaction
 from tests import making
 
 
@@ -428,11 +428,26 @@ def test_no_table_is_emptied(table: str, rule: str) -> None:
 
 
 def test_a_hold_closes_once(hold: Hold) -> None:
-    Hold.objects.filter(pk=hold.pk).update(status="released", closed_at=timezone.now())
+    release_hold(tenant_id=hold.tenant_id, hold_id=hold.pk, now=timezone.now())
 
     refused = rule_against("UPDATE ledger_hold SET status = 'active', closed_at = NULL")
 
     assert refused == "hold_closes_once"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE accounts_account SET held = held + 1 WHERE balance > 0",
+        "UPDATE accounts_account SET held = 0 WHERE held > 0",
+        "UPDATE ledger_hold SET status = 'released', closed_at = now()",
+    ],
+)
+def test_held_is_the_sum_of_the_holds_at_commit(hold: Hold, statement: str) -> None:
+    # SET CONSTRAINTS brings forward what the end of the transaction would say.
+    refused = rule_against(f"{statement}; SET CONSTRAINTS ALL IMMEDIATE")
+
+    assert refused == "account_held_in_step"
 
 
 def test_nothing_of_this_left_a_trace(ada: Account, ben: Account) -> None:
