@@ -125,11 +125,14 @@ class ChangeUser(Act[User]):
         is_own = obj.pk == request.user.pk
         if is_own and (cleaned["role"] != obj.role or not cleaned["is_active"]):
             raise InvalidState("Nobody changes their own role or locks themselves out.")
-        user = User.objects.select_for_update().get(pk=obj.pk)
-        user.full_name, user.role = cleaned["full_name"], cleaned["role"]
-        user.is_active = cleaned["is_active"]
-        user.is_staff = user.role != User.Role.CUSTOMER
-        user.save(update_fields=["full_name", "role", "is_active", "is_staff"])
+        services.change_user(
+            tenant_id=obj.tenant_id,
+            user_id=obj.pk,
+            full_name=cleaned["full_name"],
+            role=cleaned["role"],
+            is_active=cleaned["is_active"],
+            now=timezone.now(),
+        )
         return Done("The user is changed.")
 
 
@@ -142,10 +145,14 @@ class SetPassword(Act[User]):
 
     @sensitive_variables()
     def run(self, obj: User, request: HttpRequest, cleaned: dict[str, Any]) -> Done:
-        obj.set_password(cleaned["new_password1"])
-        obj.save(update_fields=["password"])
-        if obj.pk == request.user.pk:
-            update_session_auth_hash(request, obj)
+        user = services.set_password(
+            tenant_id=obj.tenant_id,
+            user_id=obj.pk,
+            password=cleaned["new_password1"],
+            now=timezone.now(),
+        )
+        if user.pk == request.user.pk:
+            update_session_auth_hash(request, user)
         return Done("The password is set.")
 
 

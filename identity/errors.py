@@ -1,4 +1,4 @@
-"""Why credentials are refused."""
+"""Why credentials are refused, and people."""
 
 from core.errors import DomainError
 
@@ -19,3 +19,9 @@ class KeyExpired(DomainError):
     code = "key_expired"
     title = "The API key has expired"
     http_status = 401
+
+
+class EmailTaken(DomainError):
+    code = "already_exists"
+    title = "Somebody with this address exists"
+    http_status = 409
