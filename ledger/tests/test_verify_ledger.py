@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -13,16 +14,17 @@ from django.utils import timezone
 from accounts.models import Account
 from core.money import Money
 from identity.models import Tenant
+from identity.services import create_tenant
 from ledger.management import verification
-from ledger.management.verification import _ACCOUNTS
+from ledger.management.verification import _ACCOUNTS, _HOLDS
 from ledger.services import capture_hold, place_hold, reverse_transaction
 from tests import making
 
 
-def report() -> dict[str, Any]:
+def report(*options: str) -> dict[str, Any]:
     out = io.StringIO()
     with contextlib.suppress(CommandError):
-        call_command("verify_ledger", "--json", stdout=out)
+        call_command("verify_ledger", "--json", *options, stdout=out)
     found: dict[str, Any] = json.loads(out.getvalue())
     return found
 
@@ -114,22 +116,42 @@ def test_an_entry_count_that_is_wrong(ledger: dict[str, Account]) -> None:
     assert faults() == {("account", "entry_count is 9, of 4")}
 
 
-def test_an_overdraft_beyond_its_limit(ledger: dict[str, Account]) -> None:
+def found_without(check: str, table: str, change: str, statement: str) -> list[Any]:
+    """
+    Return what a statement finds where a CHECK is missing, as after a restore that left it out.
+
+    A CHECK has no back door: it is dropped, and all is undone afterwards.
+    """
     with connection.cursor() as cursor:
-        # A CHECK has no back door; without it, as after a restore that left it out.
         cursor.execute("BEGIN")
-        cursor.execute(
-            "ALTER TABLE accounts_account DROP CONSTRAINT account_available_within_overdraft"
-        )
-        cursor.execute("SET LOCAL session_replication_role = replica")
-        cursor.execute(
-            "UPDATE accounts_account SET overdraft_limit = -900 WHERE id = %s", [ledger["ada"].pk]
-        )
-        cursor.execute(_ACCOUNTS, {"lo": None, "hi": None})
-        found = cursor.fetchall()
-        cursor.execute("ROLLBACK")
+        try:
+            cursor.execute(f"ALTER TABLE {table} DROP CONSTRAINT {check}")
+            cursor.execute("SET LOCAL session_replication_role = replica")
+            cursor.execute(f"UPDATE {table} SET {change}")
+            cursor.execute(statement, {"lo": None, "hi": None, "tenant": None})
+            found: list[Any] = cursor.fetchall()
+        finally:
+            cursor.execute("ROLLBACK")
+    return found
+
+
+def test_an_overdraft_beyond_its_limit(ledger: dict[str, Account]) -> None:
+    found = found_without(
+        "account_available_within_overdraft",
+        "accounts_account",
+        f"overdraft_limit = -900 WHERE id = '{ledger['ada'].pk}'",
+        _ACCOUNTS,
+    )
 
     assert found == [(str(ledger["ada"].pk), ["is -790 below zero, of -900"])]
+
+
+def test_a_capture_beyond_its_hold(ledger: dict[str, Account]) -> None:
+    found = found_without(
+        "hold_capture_complete", "ledger_hold", "amount = 59 WHERE status = 'captured'", _HOLDS
+    )
+
+    assert [faults for _, faults in found] == [["captured more than it reserved"]]
 
 
 def test_an_account_closed_with_money_in_it(ledger: dict[str, Account]) -> None:
@@ -153,6 +175,41 @@ def test_an_entry_that_was_changed(ledger: dict[str, Account]) -> None:
     }
 
 
+@pytest.mark.parametrize("amount", [2**63 - 1, -(2**63)])
+def test_an_entry_whose_sum_fits_no_column(ledger: dict[str, Account], amount: int) -> None:
+    corrupt(
+        "UPDATE ledger_entry SET amount = %s WHERE account_id = %s AND sequence = 2",
+        amount,
+        ledger["ada"].pk,
+    )
+
+    assert {
+        ("entry", f"balance_after is 700, not 1000 + {amount}"),
+        ("account", f"balance is 840, its entries sum to {840 + 300 + amount}"),
+        ("transaction", "is not the opposite of what it reverses"),
+    } <= faults()
+
+
+def test_an_entry_of_no_amount(ledger: dict[str, Account]) -> None:
+    corrupt(
+        "UPDATE ledger_entry SET amount = 0, balance_after = balance_after - amount"
+        " WHERE account_id = %s AND sequence = 5",
+        ledger["ada"].pk,
+    )
+
+    assert ("entry", "has no amount") in faults()
+
+
+@pytest.mark.parametrize("change", ["leg - 1", "leg + 2", "leg * 2 - 1", "leg * 2"])
+def test_legs_that_are_not_numbered_from_zero(ledger: dict[str, Account], change: str) -> None:
+    corrupt(
+        f"UPDATE ledger_entry SET leg = {change} WHERE transaction_id ="
+        " (SELECT id FROM ledger_transaction WHERE type = 'deposit')"
+    )
+
+    assert faults() == {("transaction", "its entries are not numbered 0, 1, 2")}
+
+
 def test_an_entry_that_is_gone(ledger: dict[str, Account]) -> None:
     corrupt("DELETE FROM ledger_entry WHERE account_id = %s AND sequence = 3", ledger["ada"].pk)
 
@@ -170,7 +227,10 @@ def test_a_time_that_goes_back(ledger: dict[str, Account]) -> None:
         ledger["ada"].pk,
     )
 
-    assert faults() == {("entry", "was booked before the entry it follows")}
+    assert faults() == {
+        ("entry", "was booked before the entry it follows"),
+        ("transaction", "was booked at another time than its entries"),
+    }
 
 
 def test_an_entry_of_no_account(ledger: dict[str, Account]) -> None:
@@ -202,6 +262,7 @@ def test_a_transaction_of_no_entries(ledger: dict[str, Account]) -> None:
         ("legs", "3", "has 2 entries, of 3"),
         ("currency", "'EUR'", "has entries of another currency"),
         ("tenant_id", "gen_random_uuid()", "has entries of another tenant"),
+        ("created_at", "'2000-01-01Z'", "was booked at another time than its entries"),
     ],
 )
 def test_a_transaction_that_was_changed(
@@ -239,6 +300,12 @@ def test_a_reversal_of_something_else(ledger: dict[str, Account]) -> None:
     assert faults() == {("transaction", "is not the opposite of what it reverses")}
 
 
+def test_a_reversal_of_nothing(ledger: dict[str, Account]) -> None:
+    corrupt("UPDATE ledger_transaction SET reverses_id = NULL WHERE type = 'reversal'")
+
+    assert faults() == {("transaction", "reverses nothing")}
+
+
 def test_a_capture_without_its_debit(ledger: dict[str, Account]) -> None:
     corrupt("UPDATE ledger_hold SET captured_amount = 61 WHERE status = 'captured'")
 
@@ -258,4 +325,79 @@ def test_the_first_differences_are_shown_and_the_rest_counted(ledger: dict[str, 
     with pytest.raises(CommandError, match="3 differences"):
         call_command("verify_ledger", "--limit", "1", stdout=out)
 
-    assert "... and 2 more" in out.getvalue()
+    shown = out.getvalue()
+    assert "... and 2 more" in shown
+    assert "rows/s): 3 differences (3 account)." in shown
+
+
+def test_differences_are_counted_by_kind(ledger: dict[str, Account]) -> None:
+    corrupt("UPDATE accounts_account SET entry_count = entry_count + 1")
+    corrupt("UPDATE ledger_hold SET currency = 'EUR' WHERE status = 'active'")
+
+    assert report()["difference_count_by_kind"] == {"account": 3, "hold": 1}
+
+
+def test_differences_come_a_few_at_a_time(
+    ledger: dict[str, Account], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verification, "FETCHED_ROWS", 2)
+    corrupt("UPDATE ledger_entry SET created_at = '2000-01-01Z' WHERE sequence = 1")
+    corrupt("UPDATE ledger_entry SET currency = 'EUR'")
+
+    assert report()["difference_count_by_kind"]["entry"] == 10
+
+
+def test_entries_are_counted_not_believed(ledger: dict[str, Account]) -> None:
+    corrupt("UPDATE accounts_account SET entry_count = 1000")
+
+    assert report()["checked"]["entries"] == 10
+
+
+def test_one_tenant_alone(ledger: dict[str, Account], other_tenant: Tenant) -> None:
+    elsewhere = making.open_account(other_tenant, balance=500)
+    corrupt("UPDATE accounts_account SET balance = 501 WHERE id = %s", elsewhere.pk)
+
+    for own in ("Kopi Bank", str(ledger["ada"].tenant_id)):
+        found = report("--tenant", own)
+        assert found["ok"]
+        assert found["checked"] == {"accounts": 3, "entries": 10, "transactions": 5, "holds": 2}
+    corrupt("UPDATE ledger_hold SET currency = 'EUR' WHERE status = 'active'")
+    found = report("--tenant", "Teh Bank")
+    assert [each["row"] for each in found["differences"]] == [str(elsewhere.pk)]
+    assert found["checked"] == {"accounts": 2, "entries": 2, "transactions": 1, "holds": 0}
+
+
+@pytest.mark.parametrize("stranger", ["Susu Bank", "01900000-0000-7000-8000-000000000000"])
+def test_a_tenant_that_is_not_there(ledger: dict[str, Account], stranger: str) -> None:
+    with pytest.raises(CommandError, match=f"There is no tenant {stranger}"):
+        call_command("verify_ledger", "--tenant", stranger)
+
+
+def test_a_name_that_two_tenants_have(ledger: dict[str, Account]) -> None:
+    create_tenant(name="Kopi Bank", now=timezone.now())
+
+    with pytest.raises(CommandError, match="More than one tenant is named Kopi Bank"):
+        call_command("verify_ledger", "--tenant", "Kopi Bank")
+
+
+def test_postings_may_go_on_meanwhile(
+    ledger: dict[str, Account], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verification, "RANGE_ROWS", 1)
+    posted: list[None] = []
+
+    def post_one_more(part: str, rows: int) -> None:
+        # In another connection: what is verified is one snapshot.
+        with ThreadPoolExecutor(1) as other:
+            posted.append(other.submit(transfer_and_hang_up).result())
+
+    def transfer_and_hang_up() -> None:
+        making.transfer(ledger["ada"], ledger["ben"], 1)
+        connection.close()
+
+    found = verification.verify(limit=20, progress=post_one_more)
+
+    assert found.first == []
+    assert len(posted) > 5
+    assert found.checked == {"accounts": 3, "entries": 10, "transactions": 5, "holds": 2}
+    assert report()["checked"]["transactions"] == 5 + len(posted)

@@ -40,6 +40,12 @@ def test_it_says_when_nobody_answers() -> None:
 
 
 @pytest.mark.usefixtures("_demo")
+def test_it_says_when_something_else_answers(live_server: LiveServer) -> None:
+    with pytest.raises(CommandError, match="is not Florin"):
+        call_command("demo", "--url", f"{live_server.url}/admin/login/?next=")
+
+
+@pytest.mark.usefixtures("_demo")
 def test_one_tenant_seeing_anothers_account_ends_the_tour(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -113,6 +113,8 @@ def test_a_second_run_posts_nothing(tmp_path: Path) -> None:
 
     assert balances() == before
     assert line_of(report, "trans_1993.csv")[1:] == ["6", "0", "6", "0", "0"]
+    assert "0 transactions posted" in report
+    assert "every row that can be was posted before" in report
     assert Tenant.objects.filter(name="PKDD'99 Bank").count() == 1
 
 
@@ -143,6 +145,10 @@ def test_files_are_read_in_order_of_date_and_a_new_one_continues(tmp_path: Path)
         ('x;1;930101;"PRIJEM";"VKLAD";1.00;1.00;"";;', "trans_id 'x' is not a number"),
         ('11;1;930101;"PRIJEM";"VKLAD";2.00;1.00;"";;', "also in trans_1993.csv:2"),
         ('17;1;930101;"PRIJEM"', "has 4 fields, not 10"),
+        ('17;1;930101;"PRIJEM";"VKLAD;1.00;1.00;;;', "is not CSV: unexpected end of data"),
+        ('17;1;930101;"PRIJEM";"VK"LAD";1.00;1.00;"";;', "is not CSV: ';' expected after '\"'"),
+        (f'17;1;930101;"PRIJEM";"{"x" * 200_000}";1.00;1.00;"";;', "is not CSV: field larger"),
+        ("\x00", "has 1 fields, not 10"),
         ('17;1;930101;"PRIJEM";"a\x1b[31m";1.00;1.00;"";;', "has control characters"),
         (f'17;1;930101;"PRIJEM";"{"x" * 101}";1.00;1.00;"";;', "more than 100 characters"),
         ('17;1;930101;"PRIJEM";"\udcff";1.00;1.00;"";;', "operation is not UTF-8"),
@@ -159,6 +165,43 @@ def test_a_bad_row_is_named_and_the_rest_goes_on(tmp_path: Path, row: str, reaso
     assert told.startswith("trans_1993.csv:3: ")
     assert reason in told
     assert line_of(report, "trans_1993.csv ")[1:] == ["7", "6", "0", "0", "1"]
+    assert balances() == {"pkdd99-1": 68_625, "pkdd99-2": -9_950}
+
+
+@pytest.mark.django_db
+def test_a_bad_account_is_named_and_so_are_its_rows(tmp_path: Path) -> None:
+    write(tmp_path, GOOD)
+    (tmp_path / "account.csv").write_text(ACCOUNTS.replace("930226", "930230"))
+
+    report = run(tmp_path)
+
+    told = [line for line in report.splitlines() if ".csv:" in line]
+    assert told == [
+        "account.csv:3: date '930230' does not exist",
+        "trans_1993.csv:3: account 2 is not in account.csv",
+        "trans_1993.csv:7: account 2 is not in account.csv",
+    ]
+    assert balances() == {"pkdd99-1": 68_625}
+
+
+@pytest.mark.django_db
+def test_a_file_without_rows_is_no_fault(tmp_path: Path) -> None:
+    report = run(write(tmp_path, []))
+
+    assert line_of(report, "trans_1993.csv")[1:] == ["0", "0", "0", "0", "0"]
+    assert balances() == {"pkdd99-1": 0, "pkdd99-2": 0}
+
+
+@pytest.mark.django_db
+def test_what_the_ledger_refuses_is_named_and_the_rest_goes_on(tmp_path: Path) -> None:
+    beyond = '17;1;930102;"VYDAJ";"VYBER";1001000.01;0.00;"";;'
+
+    report = run(write(tmp_path, [GOOD[0], beyond, *GOOD[1:]]))
+
+    [told] = [line for line in report.splitlines() if line.startswith("trans_1993.csv:")]
+    assert told.startswith("trans_1993.csv:3: refused: ")
+    assert line_of(report, "trans_1993.csv ")[1:] == ["7", "6", "0", "1", "0"]
+    assert line_of(report, "All")[-1] == "-1,001,000.01"
     assert balances() == {"pkdd99-1": 68_625, "pkdd99-2": -9_950}
 
 
@@ -181,6 +224,8 @@ def test_a_row_that_changed_since_is_refused_and_named(tmp_path: Path) -> None:
         ("account.csv", None, "There is no account.csv"),
         ("account.csv", "a;b\n", "account.csv has not the columns"),
         ("trans_1993.csv", "", "trans_1993.csv has not the columns"),
+        ("trans_1993.csv", '"trans_id;\n', "trans_1993.csv has not the columns"),
+        ("trans_1993.csv", HEADER.replace('"balance";', ""), "trans_1993.csv has not the columns"),
     ],
 )
 def test_what_is_not_the_data_set_is_refused(

@@ -57,7 +57,12 @@ class Api:
             with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:  # noqa: S310
                 return Answer(response.status, json.load(response))
         except urllib.error.HTTPError as error:
-            return Answer(error.code, json.load(error))
+            try:
+                return Answer(error.code, json.load(error))
+            except ValueError:
+                raise CommandError(f"{self.url} is not Florin: {error}.") from None
+        except ValueError:
+            raise CommandError(f"{self.url} is not Florin: it does not speak JSON.") from None
         except OSError as error:
             raise CommandError(f"{self.url} did not answer: {error}. Is `make run` up?") from None
 

@@ -154,11 +154,15 @@ def _show_rows(
         table.add_row(file, *(f"{count:,}" for count in counts))
     console.print(table)
     posted = replay.posted.total()
-    pace = f" ({posted / elapsed_s:,.0f} rows/s)" if posted else ""
+    pace = f"{posted:,} transactions posted in {elapsed_s:.1f} s"
+    if posted:
+        pace += f" ({posted / elapsed_s:,.0f} rows/s)"
+    elif replay.posted_before:
+        pace += ": every row that can be was posted before"
     console.print(
         f"{opened:,} accounts opened, {len(found.accounts) - opened:,} were there before."
     )
-    console.print(f"{posted:,} transactions posted in {elapsed_s:.1f} s{pace}.")
+    console.print(f"{pace}.")
 
 
 def _show_kinds(console: Console, tenant_id: UUID, found: DataSet) -> None:

@@ -22,8 +22,8 @@ from identity.models import Tenant
 from ledger import services
 from ledger.errors import HoldNotActive, InsufficientFunds
 from ledger.models import Hold
-from ledger.tests.shuttle import TRANSFERS, shuttle
 from tests import making
+from tests.shuttle import TRANSFERS, shuttle
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
