@@ -27,12 +27,9 @@ from core.admin import (
     money,
     name_of,
 )
+from core.metadata import metadata_fault
 from core.money import BALANCE_MAX, Money, exponent
 from identity.models import Tenant
-
-METADATA_KEYS_MAX = 50
-METADATA_KEY_LENGTH_MAX = 64
-METADATA_VALUE_LENGTH_MAX = 500
 
 
 class _StatusAct(Act[Account]):
@@ -107,18 +104,10 @@ class ChangeAccountForm(ReasonForm):
             self.order_fields(self.field_order)
 
     def clean_metadata(self) -> dict[str, str]:
-        metadata = self.cleaned_data["metadata"] or {}
-        if not isinstance(metadata, dict) or len(metadata) > METADATA_KEYS_MAX:
-            raise ValidationError(f"An object of at most {METADATA_KEYS_MAX} keys.")
-        for key, value in metadata.items():
-            if not 1 <= len(key) <= METADATA_KEY_LENGTH_MAX:
-                raise ValidationError(f"A key has 1 to {METADATA_KEY_LENGTH_MAX} characters.")
-            if not isinstance(value, str) or len(value) > METADATA_VALUE_LENGTH_MAX:
-                raise ValidationError(
-                    f"A value is a string of at most {METADATA_VALUE_LENGTH_MAX} characters."
-                )
-            if "\x00" in key or "\x00" in value:
-                raise ValidationError("The NUL character cannot be stored.")
+        metadata: dict[str, str] = self.cleaned_data["metadata"] or {}
+        fault = metadata_fault(metadata)
+        if fault is not None:
+            raise ValidationError(fault)
         return metadata
 
     def clean(self) -> dict[str, Any] | None:

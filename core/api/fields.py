@@ -7,11 +7,8 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from core.metadata import KEYS_MAX, VALUE_LENGTH_MAX, metadata_fault
 from core.money import AMOUNT_MAX, EXPONENTS
-
-METADATA_KEYS_MAX = 50
-METADATA_KEY_LENGTH_MAX = 64
-METADATA_VALUE_LENGTH_MAX = 500
 
 
 class StrictIntegerField(serializers.IntegerField):
@@ -72,33 +69,18 @@ class TextField(serializers.CharField):
 @extend_schema_field(
     {
         "type": "object",
-        "additionalProperties": {"type": "string", "maxLength": METADATA_VALUE_LENGTH_MAX},
-        "maxProperties": METADATA_KEYS_MAX,
+        "additionalProperties": {"type": "string", "maxLength": VALUE_LENGTH_MAX},
+        "maxProperties": KEYS_MAX,
         "description": "Up to 50 string keys (64 characters) with string values (500 characters).",
     }
 )
 class MetadataField(serializers.Field):  # type: ignore[type-arg]
-    default_error_messages = {
-        "type": "Must be an object of strings.",
-        "keys": f"At most {METADATA_KEYS_MAX} keys.",
-        "key": f"A key has 1 to {METADATA_KEY_LENGTH_MAX} characters.",
-        "value": f"A value is a string of at most {METADATA_VALUE_LENGTH_MAX} characters.",
-        "nul": "The NUL character cannot be stored.",
-    }
-
     def to_internal_value(self, data: Any) -> dict[str, str]:
-        if not isinstance(data, dict):
-            self.fail("type")
-        if len(data) > METADATA_KEYS_MAX:
-            self.fail("keys")
-        for key, value in data.items():
-            if not 1 <= len(key) <= METADATA_KEY_LENGTH_MAX:
-                self.fail("key")
-            if not isinstance(value, str) or len(value) > METADATA_VALUE_LENGTH_MAX:
-                self.fail("value")
-            if "\x00" in key or "\x00" in value:
-                self.fail("nul")
-        return data
+        fault = metadata_fault(data)
+        if fault is not None:
+            raise serializers.ValidationError(fault, code="invalid")
+        accepted: dict[str, str] = data
+        return accepted
 
     def to_representation(self, value: Any) -> Any:
         return value
