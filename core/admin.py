@@ -19,7 +19,6 @@ from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.utils import unquote
 from django.contrib.admin.views.main import ChangeList
 from django.contrib.auth.models import AnonymousUser
-from django.core import signing
 from django.core.exceptions import PermissionDenied
 from django.db import OperationalError, transaction
 from django.db.models import Model, QuerySet
@@ -33,6 +32,7 @@ from django.utils.text import capfirst
 
 from core.database import DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE, sqlstate_of
 from core.errors import DomainError, InvalidRequest
+from core.keyset import keyset_page
 from core.money import EXPONENTS, format_money
 
 PAGE_ROWS = 50
@@ -141,51 +141,6 @@ def metadata_lines(metadata: dict[str, Any]) -> SafeString:
 
 
 # --- Lists by keyset ---------------------------------------------------------------------------
-@dataclass(frozen=True, slots=True)
-class Page(Generic[M]):
-    rows: list[M]
-    next: str | None
-    previous: str | None
-
-
-def keyset_page(queryset: QuerySet[M], *, key: str, cursor: str | None, of: str) -> Page[M]:
-    """
-    Return a page of the rows by one unique column, highest first. No COUNT, no OFFSET.
-
-    `of` names the list: a cursor is signed for one list and means nothing to another.
-
-    :raises InvalidRequest: the cursor is not one of this list's
-    """
-    signer = signing.Signer(salt=f"back-office:{of}")
-    is_backward, position = False, None
-    if cursor is not None:
-        try:
-            direction, position = signer.unsign_object(cursor)
-        except signing.BadSignature:
-            raise InvalidRequest("The cursor is not one of this list's.") from None
-        is_backward = direction == "previous"
-        queryset = queryset.filter(**{f"{key}__{'gt' if is_backward else 'lt'}": position})
-    # One more than shown: whether there is another page costs no second query.
-    rows = list(queryset.order_by(key if is_backward else f"-{key}")[: PAGE_ROWS + 1])
-    is_cut = len(rows) > PAGE_ROWS
-    rows = rows[:PAGE_ROWS]
-    if is_backward:
-        rows.reverse()
-
-    def link(direction: str, row: M) -> str:
-        value = getattr(row, key)
-        sent = value if isinstance(value, int) else str(value)
-        return signer.sign_object([direction, sent])
-
-    has_next = is_cut if not is_backward else True
-    has_previous = is_cut if is_backward else cursor is not None
-    return Page(
-        rows,
-        next=link("next", rows[-1]) if rows and has_next else None,
-        previous=link("previous", rows[0]) if rows and has_previous else None,
-    )
-
-
 class KeysetChangeList(ChangeList):
     """Newest first, by id, which is in order of time."""
 
@@ -206,8 +161,9 @@ class KeysetChangeList(ChangeList):
             page = keyset_page(
                 self.queryset,
                 key="pk",
+                limit=PAGE_ROWS,
                 cursor=request.GET.get(CURSOR_VAR),
-                of=self.opts.label,
+                of=f"back-office:{self.opts.label}",
             )
         except InvalidRequest as refusal:
             raise IncorrectLookupParameters(refusal.detail) from refusal

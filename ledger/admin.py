@@ -21,6 +21,7 @@ from django.utils.safestring import SafeString
 from accounts.models import Account
 from core.admin import (
     CURSOR_VAR,
+    PAGE_ROWS,
     Act,
     BackOfficeAdmin,
     CurrencyFilter,
@@ -29,7 +30,6 @@ from core.admin import (
     Right,
     TenantFilter,
     badge,
-    keyset_page,
     link_to,
     metadata_lines,
     minute,
@@ -40,6 +40,7 @@ from core.admin import (
 )
 from core.errors import InvalidRequest, InvalidState
 from core.ids import new_id
+from core.keyset import KeysetPage, keyset_page
 from identity.models import Tenant
 from ledger import queries, services
 from ledger.errors import InsufficientFunds
@@ -79,12 +80,16 @@ def holds_panel(request: HttpRequest, account: Account) -> str:
 def statement_panel(request: HttpRequest, account: Account) -> str:
     """Return a page of the running statement, newest first."""
     entries = queries.entries_of(tenant_id=account.tenant_id, account_id=account.pk)
-    of = f"statement:{account.pk}"
+
+    def page_at(cursor: str | None) -> KeysetPage[Entry]:
+        of = f"back-office:statement:{account.pk}"
+        return keyset_page(entries, key="sequence", limit=PAGE_ROWS, cursor=cursor, of=of)
+
     try:
-        page = keyset_page(entries, key="sequence", cursor=request.GET.get(CURSOR_VAR), of=of)
+        page = page_at(request.GET.get(CURSOR_VAR))
     except InvalidRequest as refusal:
         messages.warning(request, f"{refusal.detail} This is the first page.")
-        page = keyset_page(entries, key="sequence", cursor=None, of=of)
+        page = page_at(None)
     others = queries.counterparties_of(page.rows)
     names = _names(other for other in others.values() if other is not None)
     rows = [

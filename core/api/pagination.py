@@ -3,7 +3,6 @@
 from typing import Any, TypeVar
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
-from django.core import signing
 from django.db.models import Model, QuerySet
 from django.http import QueryDict
 from rest_framework.pagination import BasePagination
@@ -11,6 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from core.errors import InvalidRequest
+from core.keyset import keyset_page
 
 LIMIT_DEFAULT = 50
 LIMIT_MAX = 200
@@ -19,12 +19,7 @@ M = TypeVar("M", bound=Model)
 
 
 class KeysetPagination(BasePagination):
-    """
-    Pages of a queryset by one unique column, newest first.
-
-    The cursor is opaque and signed, and belongs to one list: what a client cannot make up, it
-    cannot rely on.
-    """
+    """Pages of a queryset by one unique column, newest first, with links to those beside it."""
 
     key = "id"
 
@@ -32,32 +27,19 @@ class KeysetPagination(BasePagination):
         self, queryset: QuerySet[M], request: Request, view: Any = None
     ) -> list[M]:
         self.request = request
-        self.limit = self._limit(request)
-        backward, position = self._position(request)
-        order = self.key if backward else f"-{self.key}"
-        if position is not None:
-            side = "gt" if backward else "lt"
-            queryset = queryset.filter(**{f"{self.key}__{side}": position})
-        # One more than asked: whether there is another page costs no second query.
-        rows = list(queryset.order_by(order)[: self.limit + 1])
-        is_cut = len(rows) > self.limit
-        rows = rows[: self.limit]
-        if backward:
-            rows.reverse()
-        self.has_next = is_cut if not backward else position is not None
-        self.has_previous = is_cut if backward else position is not None
-        self.first = getattr(rows[0], self.key) if rows else None
-        self.last = getattr(rows[-1], self.key) if rows else None
-        return rows
+        page = keyset_page(
+            queryset,
+            key=self.key,
+            limit=self._limit(request),
+            cursor=request.query_params.get("cursor"),
+            of=f"api:{self.key}:{request.path}",
+        )
+        self.next, self.previous = page.next, page.previous
+        return page.rows
 
     def get_paginated_response(self, data: Any) -> Response:
-        return Response(
-            {
-                "results": data,
-                "next": self._link("n", self.last) if self.has_next else None,
-                "previous": self._link("p", self.first) if self.has_previous else None,
-            }
-        )
+        links = {"next": self._link(self.next), "previous": self._link(self.previous)}
+        return Response({"results": data, **links})
 
     def _limit(self, request: Request) -> int:
         given = request.query_params.get("limit", str(LIMIT_DEFAULT))
@@ -65,24 +47,9 @@ class KeysetPagination(BasePagination):
             raise InvalidRequest(f"limit is a number from 1 to {LIMIT_MAX}.", field="limit")
         return int(given)
 
-    def _signer(self) -> signing.Signer:
-        return signing.Signer(salt=f"cursor:{self.key}:{self.request.path}")
-
-    def _position(self, request: Request) -> tuple[bool, Any]:
-        cursor = request.query_params.get("cursor")
+    def _link(self, cursor: str | None) -> str | None:
         if cursor is None:
-            return False, None
-        try:
-            direction, position = self._signer().unsign_object(cursor)
-        except signing.BadSignature:
-            raise InvalidRequest("The cursor is not one of this list's.", field="cursor") from None
-        return direction == "p", position
-
-    def _link(self, direction: str, position: Any) -> str | None:
-        if position is None:
             return None
-        value = position if isinstance(position, int) else str(position)
-        cursor = self._signer().sign_object([direction, value])
         scheme, host, path, query, _ = urlsplit(self.request.build_absolute_uri())
         params = QueryDict(query, mutable=True)
         params["cursor"] = cursor
