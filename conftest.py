@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
+from django.conf import LazySettings
 from django.db.backends.postgresql.operations import DatabaseOperations
 from django.utils import timezone
 
@@ -34,7 +35,19 @@ def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[N
 @pytest.fixture(autouse=True)
 def _no_remembered_keys() -> None:
     """A test's keys are gone from the database, so they must be gone from memory."""
-    identity_queries._verified.clear()
+    identity_queries.forget_verified_keys()
+
+
+@pytest.fixture(autouse=True)
+def _strangers_are_not_counted(settings: LazySettings) -> None:
+    """All tests call from one address; those of the limit say what it is."""
+    settings.RATE_LIMIT_ANONYMOUS = 0
+
+
+@pytest.fixture(autouse=True)
+def _passwords_are_quick(settings: LazySettings) -> None:
+    """A good hash takes half a second, and hundreds of tests make people."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ from core.admin import (
     CurrencyFilter,
     Done,
     ReasonForm,
-    Right,
     TenantFilter,
     badge,
     metadata_lines,
@@ -29,6 +28,7 @@ from core.admin import (
 )
 from core.metadata import metadata_fault
 from core.money import BALANCE_MAX, Money, exponent
+from core.permissions import Permission
 from identity.models import Tenant
 
 
@@ -47,7 +47,7 @@ class _StatusAct(Act[Account]):
 
 
 class Freeze(_StatusAct):
-    name, label, right = "freeze", "Freeze", Right.OPERATE
+    name, label, permission = "freeze", "Freeze", Permission.FREEZE_ACCOUNTS
     warning = "The account takes no entries, neither debits nor credits, until it is unfrozen."
     sentence = "The account is frozen."
     service = staticmethod(services.freeze_account)
@@ -57,7 +57,7 @@ class Freeze(_StatusAct):
 
 
 class Unfreeze(_StatusAct):
-    name, label, right = "unfreeze", "Unfreeze", Right.SUPERVISE
+    name, label, permission = "unfreeze", "Unfreeze", Permission.UNFREEZE_ACCOUNTS
     warning = "The account takes debits and credits again."
     sentence = "The account is active again."
     service = staticmethod(services.unfreeze_account)
@@ -67,7 +67,7 @@ class Unfreeze(_StatusAct):
 
 
 class Close(_StatusAct):
-    name, label, right = "close", "Close", Right.SUPERVISE
+    name, label, permission = "close", "Close", Permission.UNFREEZE_ACCOUNTS
     warning = "Closed is for good. Balance and holds must be zero."
     is_dangerous = True
     sentence = "The account is closed."
@@ -130,7 +130,7 @@ class ChangeAccountForm(ReasonForm):
 
 
 class Change(Act[Account]):
-    name, label, right = "edit", "Change", Right.SUPERVISE
+    name, label, permission = "edit", "Change", Permission.CHANGE_ACCOUNTS
     warning = "Only the name, the overdraft limit and the metadata can be changed."
 
     def is_offered(self, obj: Account) -> bool:
@@ -144,6 +144,7 @@ class Change(Act[Account]):
             tenant_id=obj.tenant_id,
             account_id=obj.pk,
             changes=cleaned["changes"],
+            reason=cleaned["reason"],
             now=timezone.now(),
         )
         return Done("The account is changed.")
@@ -156,6 +157,7 @@ class AccountAdmin(BackOfficeAdmin[Account]):
     search_fields = ("pk",)
     search_help_text = "A whole id, owner's id or external id."
     acts = (Freeze(), Unfreeze(), Change(), Close())
+    view_permission = Permission.VIEW_ACCOUNTS
 
     def search(
         self, queryset: QuerySet[Account], text: str, found_id: UUID | None

@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from core.ids import new_id
 from core.money import BALANCE_MAX
+from core.versions import version_of
 
 
 class AccountQuerySet(models.QuerySet["Account"]):
@@ -107,6 +108,12 @@ class Account(models.Model):
 
     def __str__(self) -> str:
         return f"{self.currency} account {self.pk}"
+
+    @property
+    def version(self) -> str:
+        """What an editor has seen; balances are not theirs to edit. See core.versions."""
+        names = ("name", "metadata", "overdraft_limit", "status")
+        return version_of({name: getattr(self, name) for name in names})
 
     @property
     def available(self) -> int | None:

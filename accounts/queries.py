@@ -7,16 +7,25 @@ from accounts.models import Account
 from core.errors import NotFound
 
 
-def account_of(*, tenant_id: UUID, account_id: UUID) -> Account:
+def account_of(*, tenant_id: UUID, account_id: UUID, owner_id: UUID | None = None) -> Account:
     """
-    Return the account.
+    Return the account; of the owner's, if one is given.
 
-    :raises NotFound: unknown, or another tenant's
+    :raises NotFound: unknown, another tenant's, or another owner's
     """
-    found = Account.objects.filter(tenant_id=tenant_id, pk=account_id).first()
+    accounts = Account.objects.filter(tenant_id=tenant_id, pk=account_id)
+    if owner_id is not None:
+        accounts = accounts.filter(owner_id=owner_id)
+    found = accounts.first()
     if found is None:
         raise NotFound("No such account.")
     return found
+
+
+def owned_among(*, tenant_id: UUID, owner_id: UUID, account_ids: Iterable[UUID]) -> set[UUID]:
+    """Return those of the accounts that are the owner's."""
+    owned = Account.objects.filter(tenant_id=tenant_id, owner_id=owner_id, pk__in=list(account_ids))
+    return set(owned.values_list("pk", flat=True))
 
 
 def account_for_update(*, tenant_id: UUID, account_id: UUID) -> Account:

@@ -16,10 +16,11 @@ from django.db import connection, transaction
 from accounts import queries
 from accounts.errors import AccountAlreadyExists, OverdraftInUse
 from accounts.models import Account
-from core import outbox
+from core.changes import changed, record_change, record_for_audit
 from core.database import refusing, repeating
 from core.errors import InvalidState, PayloadTooLarge
 from core.ids import new_id
+from core.versions import refuse_unless_as_seen
 
 BATCH_MAX = 10_000
 _EXTERNAL_ID_TAKEN = "account_external_id_unique_in_tenant"
@@ -62,7 +63,7 @@ def open_account(*, tenant_id: UUID, new: NewAccount, now: datetime) -> Account:
             created_at=now,
             updated_at=now,
         )
-        _record(account, "account.opened", now)
+        _record(account, "account.opened", now, after=_opened(account))
     return account
 
 
@@ -72,7 +73,7 @@ def open_accounts(
     """
     Open up to 10,000 accounts at once; return an id or a refusal for each, in order.
 
-    Two COPY streams in one transaction: accounts, and their events.
+    Two COPY streams in one transaction, accounts and their events, and one audit record for all.
 
     :raises PayloadTooLarge: more than 10,000
     """
@@ -104,6 +105,10 @@ def open_accounts(
                 "COPY core_outboxevent (tenant_id, event_type, resource_id, created_at) FROM STDIN",
                 events,
             )
+            opened = [result for result in results if isinstance(result, UUID)]
+            record_for_audit(
+                tenant_id=tenant_id, action="account.opened", object_ids=opened, now=now
+            )
         return results
 
     # Another call may take an external id after we looked; then look again.
@@ -131,19 +136,26 @@ def internal_account(*, tenant_id: UUID, role: str, currency: str, now: datetime
             Account.objects.bulk_create([account], ignore_conflicts=True)
             found = Account.objects.values_list("pk", flat=True).get(**which)
             if found == account.pk:
-                _record(account, "account.opened", now)
+                _record(account, "account.opened", now, after=_opened(account))
     return found
 
 
 def change_account(
-    *, tenant_id: UUID, account_id: UUID, changes: dict[str, Any], now: datetime
+    *,
+    tenant_id: UUID,
+    account_id: UUID,
+    changes: dict[str, Any],
+    now: datetime,
+    as_seen: str | None = None,
+    reason: str = "",
 ) -> Account:
     """
-    Change name, metadata or overdraft_limit.
+    Change name, metadata or overdraft_limit. `as_seen` is the Account.version it was decided on.
 
     :raises NotFound: no such account in this tenant
     :raises InvalidState: closed, or an overdraft limit for an internal account
     :raises OverdraftInUse: the account is further below zero than the new limit
+    :raises PreconditionFailed: somebody else has changed the account since `as_seen`
     """
     refusals = {
         "account_available_within_overdraft": OverdraftInUse(
@@ -152,15 +164,24 @@ def change_account(
     }
     with refusing(refusals), transaction.atomic():
         account = queries.account_for_update(tenant_id=tenant_id, account_id=account_id)
+        refuse_unless_as_seen(account.version, as_seen)
         if account.status == Account.Status.CLOSED:
             raise InvalidState("The account is closed.")
         if "overdraft_limit" in changes and account.type == Account.Type.INTERNAL:
             raise InvalidState("An internal account has no overdraft limit.")
-        for name in ("name", "metadata", "overdraft_limit"):
-            if name in changes:
-                setattr(account, name, changes[name])
+        before = {name: getattr(account, name) for name in changes}
+        for name, value in changes.items():
+            setattr(account, name, value)
         _save(account, sorted(changes), now)
-        _record(account, "account.changed", now, fields=sorted(changes))
+        fields = sorted(changes)
+        _record(
+            account,
+            "account.changed",
+            now,
+            reason=reason,
+            payload={"fields": fields},
+            **changed(before, changes),
+        )
     return account
 
 
@@ -216,9 +237,18 @@ def _change_status(
             raise InvalidState(f"The account is {account.status}, not {required}.")
         if status == Account.Status.CLOSED and (account.balance or account.held):
             raise InvalidState("Balance and holds must be zero before an account is closed.")
+        before = {"status": account.status}
         account.status = status
         _save(account, ["status"], now)
-        _record(account, f"account.{_PARTICIPLES[required, status]}", now, reason=reason)
+        _record(
+            account,
+            f"account.{_PARTICIPLES[required, status]}",
+            now,
+            before=before,
+            after={"status": status},
+            reason=reason,
+            payload={"reason": reason},
+        )
     return account
 
 
@@ -235,14 +265,16 @@ def _save(account: Account, fields: list[str], now: datetime) -> None:
     account.save(update_fields=[*fields, "updated_at"])
 
 
-def _record(account: Account, event_type: str, now: datetime, **payload: Any) -> None:
-    outbox.record_event(
-        tenant_id=account.tenant_id,
-        event_type=event_type,
-        resource_id=account.pk,
-        now=now,
-        payload=payload or None,
+def _record(account: Account, action: str, now: datetime, **fields: Any) -> None:
+    record_change(
+        tenant_id=account.tenant_id, action=action, object_id=account.pk, now=now, **fields
     )
+
+
+def _opened(account: Account) -> dict[str, Any]:
+    """Return what the audit record of a new account says."""
+    names = ("type", "role", "currency", "name", "owner_id", "external_id", "overdraft_limit")
+    return {name: value for name in names if (value := getattr(account, name)) not in (None, "")}
 
 
 def _taken_external_ids(tenant_id: UUID, new: Sequence[NewAccount]) -> set[str]:

@@ -4,6 +4,7 @@ Every setting, read from the environment (docs/configuration.md lists them).
 `make run` writes what the embedded servers need into .local/env; the environment wins over it.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ if not env.bool("FLORIN_IGNORE_LOCAL_ENV", default=False):
 FLORIN_MODE = env.str("FLORIN_MODE", default="development")
 IS_PRODUCTION = FLORIN_MODE == "production"
 _INSECURE_SECRET = "development-only-secret-that-production-refuses"
+_INSECURE_JWT_KEY = "development:ZGV2ZWxvcG1lbnQtb25seS1zZWNyZXQtcmVmdXNlZCE"
 
 DEBUG = env.bool("DEBUG", default=False)
 SECRET_KEY = env.str("SECRET_KEY", default=_INSECURE_SECRET)
@@ -31,6 +33,12 @@ SECRET_KEY = env.str("SECRET_KEY", default=_INSECURE_SECRET)
 API_KEY_PEPPER = env.str("API_KEY_PEPPER", default=_INSECURE_SECRET)
 ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+
+
+def _are_own_jwt_keys(keys: list[str]) -> bool:
+    # 43 characters of base64url are the 32 bytes of an Ed25519 key.
+    well_formed = re.compile(r"[A-Za-z0-9._-]{1,40}:[A-Za-z0-9_-]{43}")
+    return _INSECURE_JWT_KEY not in keys and all(map(well_formed.fullmatch, keys)) and bool(keys)
 
 
 def _refuse_insecure_production() -> None:
@@ -50,6 +58,8 @@ def _refuse_insecure_production() -> None:
         faults.append("DATABASE_URL must be set")
     if not env.str("REDIS_URL", default=""):
         faults.append("REDIS_URL must be set")
+    if not _are_own_jwt_keys(env.list("JWT_KEYS", default=[_INSECURE_JWT_KEY])):
+        faults.append("JWT_KEYS must hold keys of your own: manage.py make_jwt_key makes one")
     if faults:
         raise ImproperlyConfigured("Production refuses to start: " + "; ".join(faults) + ".")
 
@@ -77,6 +87,9 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
     "django_celery_beat",
     "django_celery_results",
+    "django_otp",
+    "django_otp.plugins.otp_totp",
+    "django_otp.plugins.otp_static",
     "core",
     "identity",
     "accounts",
@@ -87,14 +100,17 @@ INSTALLED_APPS = [
     "webhooks",
 ]
 MIDDLEWARE = [
-    "core.api.middleware.RequestIdMiddleware",
+    "core.api.middleware.CallerMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "core.api.middleware.ContentSecurityPolicyMiddleware",
+    "core.api.limits.RateLimitHeadersMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django_otp.middleware.OTPMiddleware",
+    "core.api.middleware.StaffNameMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
@@ -167,17 +183,26 @@ CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {
     "expire due holds": {"task": "ledger.expire_due_holds", "schedule": 60.0},
+    "seal new rows": {"task": "core.seal_new_rows", "schedule": 5.0},
+    "purge sessions": {"task": "identity.purge_sessions", "schedule": 3600.0},
+    "purge idempotency records": {"task": "core.purge_idempotency_records", "schedule": 300.0},
 }
 
 # --- The API -----------------------------------------------------------------------------------
 # Largest request body that is read at all; a batch of 10,000 transfers is about 3 MB.
 DATA_UPLOAD_MAX_MEMORY_SIZE = env.int("BODY_SIZE_MAX", default=8 * 1024 * 1024)
 # How long a process trusts an API key that it has verified. A revoked key lives no longer.
-API_KEY_CACHE_S = env.float("API_KEY_CACHE_S", default=1.0)
+API_KEY_CACHE_S = env.float("API_KEY_CACHE_S", default=0.5)
+# Requests in a minute: of a key or a person, and of an address without credentials. 0: no limit.
+RATE_LIMIT = env.int("RATE_LIMIT", default=1_000)
+RATE_LIMIT_ANONYMOUS = env.int("RATE_LIMIT_ANONYMOUS", default=600)
+# How many proxies of ours a request comes through; what X-Forwarded-For says beyond them is not
+# believed.
+TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", default=0)
 REST_FRAMEWORK = {
     "EXCEPTION_HANDLER": "core.api.errors.problem_handler",
-    "DEFAULT_AUTHENTICATION_CLASSES": ["identity.api.authentication.ApiKeyAuthentication"],
-    "DEFAULT_PERMISSION_CLASSES": ["core.api.permissions.HasScope"],
+    "DEFAULT_AUTHENTICATION_CLASSES": ["identity.api.authentication.BearerAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["core.api.permissions.HasPermission"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["core.api.parsers.StrictJSONParser"],
     "DEFAULT_SCHEMA_CLASS": "core.api.schema.FlorinSchema",
@@ -201,6 +226,26 @@ SPECTACULAR_SETTINGS = {
     "POSTPROCESSING_HOOKS": ["core.api.schema.add_problem_responses"],
     "SORT_OPERATIONS": False,
 }
+
+# --- People ------------------------------------------------------------------------------------
+# "<kid>:<base64url of an Ed25519 seed, 32 bytes>": the first signs, all are taken. To rotate, put a
+# new one first; take the old one out after ACCESS_TOKEN_S.
+JWT_KEYS: list[str] = env.list("JWT_KEYS", default=[_INSECURE_JWT_KEY])
+JWT_ISSUER = env.str("JWT_ISSUER", default="florin")
+JWT_AUDIENCE = env.str("JWT_AUDIENCE", default="florin-api")
+ACCESS_TOKEN_S = env.int("ACCESS_TOKEN_S", default=300)
+REFRESH_TOKEN_S = env.int("REFRESH_TOKEN_S", default=7 * 24 * 3600)
+# After which a person signs in again, however often the tokens were refreshed.
+SESSION_S = env.int("SESSION_S", default=30 * 24 * 3600)
+# Wrong attempts in SIGN_IN_WINDOW_S: of a person from one address, of one address, of a person from
+# anywhere.
+SIGN_IN_FAILURES_MAX = env.int("SIGN_IN_FAILURES_MAX", default=5)
+SIGN_IN_FAILURES_ADDRESS_MAX = env.int("SIGN_IN_FAILURES_ADDRESS_MAX", default=50)
+SIGN_IN_FAILURES_PERSON_MAX = env.int("SIGN_IN_FAILURES_PERSON_MAX", default=100)
+SIGN_IN_WINDOW_S = env.int("SIGN_IN_WINDOW_S", default=900)
+# Whether staff get anywhere without a one-time code. Those who have set one up always need it.
+STAFF_SECOND_FACTOR_REQUIRED = env.bool("STAFF_SECOND_FACTOR_REQUIRED", default=IS_PRODUCTION)
+OTP_TOTP_ISSUER = env.str("OTP_TOTP_ISSUER", default="Florin")
 
 # --- Screens -----------------------------------------------------------------------------------
 STATIC_URL = "/static/"

@@ -7,6 +7,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 from core.api import catalogue, health
 
 api_v1 = [
+    path("", include("identity.api.urls")),
     path("", include("accounts.api.urls")),
     path("", include("ledger.api.urls")),
     path("", include("payments.api.urls")),

@@ -9,16 +9,18 @@ import contextlib
 import datetime as dt
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Any, ClassVar, Generic, TypeVar
 from uuid import UUID
 
+import django_otp
 from django import forms
+from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.utils import unquote
 from django.contrib.admin.views.main import ChangeList
 from django.contrib.auth.models import AnonymousUser
+from django.contrib.auth.views import PasswordChangeView
 from django.core.exceptions import PermissionDenied
 from django.db import OperationalError, transaction
 from django.db.models import Model, QuerySet
@@ -29,11 +31,13 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
+from django.views.decorators.cache import never_cache
 
 from core.database import DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE, sqlstate_of
 from core.errors import DomainError, InvalidRequest
 from core.keyset import keyset_page
 from core.money import EXPONENTS, format_money
+from core.permissions import Permission, role_allows
 
 PAGE_ROWS = 50
 CURSOR_VAR = "cursor"
@@ -44,36 +48,40 @@ M = TypeVar("M", bound=Model)
 
 
 # --- Who may do what ---------------------------------------------------------------------------
-class Right(IntEnum):
-    """What a person may do here. Each includes those before it."""
-
-    NOTHING = 0
-    # Every role of the staff.
-    LOOK = 1
-    # Stop an account: what must not wait for a supervisor.
-    OPERATE = 2
-    # Everything that moves money or opens an account to it again.
-    SUPERVISE = 3
-    # Also people and keys.
-    ADMINISTER = 4
-    # Every tenant.
-    OWN = 5
+def may(request: HttpRequest, permission: Permission) -> bool:
+    """Say what the caller may do, by role alone: Django's own permissions play no part."""
+    user = request.user
+    if not is_staff(request) or isinstance(user, AnonymousUser):
+        return False
+    return user.is_superuser or role_allows(user.role, permission)
 
 
-_RIGHT_BY_ROLE = {
-    "auditor": Right.LOOK,
-    "operator": Right.OPERATE,
-    "supervisor": Right.SUPERVISE,
-    "admin": Right.ADMINISTER,
-}
+def sees_every_tenant(request: HttpRequest) -> bool:
+    return is_staff(request) and request.user.is_superuser
 
 
-def right_of(request: HttpRequest) -> Right:
-    """Return what the caller may do, by role alone: Django's own permissions play no part."""
+def is_staff(request: HttpRequest) -> bool:
+    """Say whether the caller belongs in here, and has shown their second factor if they must."""
     user = request.user
     if isinstance(user, AnonymousUser) or not (user.is_active and user.is_staff):
-        return Right.NOTHING
-    return Right.OWN if user.is_superuser else _RIGHT_BY_ROLE.get(user.role, Right.NOTHING)
+        return False
+    return not lacks_second_factor(request)
+
+
+def lacks_second_factor(request: HttpRequest) -> bool:
+    """Say whether a one-time code is still to be given: by those who have a device, or by all."""
+    # django_otp.middleware adds is_verified; the session remembers the device.
+    if request.user.is_verified():  # type: ignore[union-attr]
+        return False
+    return settings.STAFF_SECOND_FACTOR_REQUIRED or _has_device(request)
+
+
+def _has_device(request: HttpRequest) -> bool:
+    # A page asks dozens of times what its caller may do.
+    if not hasattr(request, "_has_device"):
+        has_device = bool(django_otp.user_has_device(request.user))
+        request._has_device = has_device  # type: ignore[attr-defined]
+    return bool(request._has_device)  # type: ignore[attr-defined]
 
 
 def staff_tenant_id(request: HttpRequest) -> UUID:
@@ -88,11 +96,46 @@ class FlorinAdminSite(admin.AdminSite):
     site_title = "Florin"
     index_title = "Back office"
     site_url = None
+    login_template = "admin/sign_in.html"
+    # Of a person's own password; `identity` puts the one here that calls its service.
+    password_form: type[forms.Form]
 
     def __init__(self, name: str = "admin") -> None:
         super().__init__(name)
         # Nothing here is deleted by ticking boxes.
         self.disable_action("delete_selected")
+        self._pages: list[URLPattern] = []
+
+    def add_page(self, route: str, view: Callable[..., HttpResponse], name: str) -> None:
+        """Serve a page that is nobody's object; it keeps its own door."""
+        self._pages.append(path(route, never_cache(view), name=name))
+
+    def get_urls(self) -> list[Any]:
+        return [*self._pages, *super().get_urls()]
+
+    def has_permission(self, request: HttpRequest) -> bool:
+        return is_staff(request)
+
+    def password_change(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> Any:
+        view = PasswordChangeView.as_view(
+            form_class=self.password_form,
+            success_url=reverse("admin:password_change_done", current_app=self.name),
+            template_name="registration/password_change_form.html",
+            extra_context={**self.each_context(request), **(extra_context or {})},
+        )
+        return view(request)
+
+    def login(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        user = request.user
+        is_half_in = user.is_authenticated and user.is_staff and not is_staff(request)
+        if is_half_in and not django_otp.user_has_device(user):
+            # The way on is to set up a second factor.
+            return HttpResponseRedirect(reverse("admin:second_factor"))
+        return super().login(request, extra_context)
 
     def register(self, model_or_iterable: Any, admin_class: Any = None, **options: Any) -> None:
         """Register ours only: the admins that packages bring write rows past every service."""
@@ -185,7 +228,7 @@ class TenantFilter(admin.SimpleListFilter):
     def lookups(
         self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]
     ) -> list[tuple[str, str]]:
-        if right_of(request) < Right.OWN:
+        if not sees_every_tenant(request):
             return []
         tenant = model_admin.model._meta.get_field("tenant").related_model
         listed = tenant._default_manager.order_by("name")[:TENANTS_LISTED_MAX]
@@ -230,6 +273,8 @@ class Done:
     sentence: str
     url: str | None = None
     is_replay: bool = False
+    # A page to answer with instead, for what is shown once.
+    page: HttpResponse | None = None
 
 
 class ReasonForm(forms.Form):
@@ -247,7 +292,7 @@ class Act(Generic[M]):
     label: ClassVar[str]
     # What will happen, in one sentence.
     warning: ClassVar[str]
-    right: ClassVar[Right]
+    permission: ClassVar[Permission]
     # Postings commit by themselves: inside a transaction of ours they could not be repeated when
     # a twin was first.
     is_posting: ClassVar[bool] = False
@@ -291,8 +336,8 @@ class BackOfficeAdmin(admin.ModelAdmin[M]):
     change_list_template = "admin/keyset_list.html"
 
     acts: ClassVar[Sequence[Act[Any]]] = ()
-    look_right: ClassVar[Right] = Right.LOOK
-    add_right: ClassVar[Right | None] = None
+    view_permission: ClassVar[Permission]
+    add_permission: ClassVar[Permission | None] = None
     tenant_lookup: ClassVar[str] = "tenant_id"
     # Query parameters that links of ours carry, beyond the filters'.
     link_lookups: ClassVar[frozenset[str]] = frozenset()
@@ -314,8 +359,7 @@ class BackOfficeAdmin(admin.ModelAdmin[M]):
         return []
 
     def offered_acts(self, request: HttpRequest, obj: M) -> list[Act[Any]]:
-        right = right_of(request)
-        return [act for act in self.acts if right >= act.right and act.is_offered(obj)]
+        return [act for act in self.acts if may(request, act.permission) and act.is_offered(obj)]
 
     # What may be added.
     def new_form(self, request: HttpRequest, data: Any) -> forms.Form:
@@ -328,7 +372,7 @@ class BackOfficeAdmin(admin.ModelAdmin[M]):
     # Who sees what.
     def get_queryset(self, request: HttpRequest) -> QuerySet[M]:
         queryset = super().get_queryset(request)
-        if right_of(request) >= Right.OWN:
+        if sees_every_tenant(request):
             return queryset
         return queryset.filter(**{self.tenant_lookup: staff_tenant_id(request)})
 
@@ -336,10 +380,10 @@ class BackOfficeAdmin(admin.ModelAdmin[M]):
         return self.has_view_permission(request)
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return right_of(request) >= self.look_right
+        return may(request, self.view_permission)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        return self.add_right is not None and right_of(request) >= self.add_right
+        return self.add_permission is not None and may(request, self.add_permission)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -354,9 +398,7 @@ class BackOfficeAdmin(admin.ModelAdmin[M]):
     def get_list_display(self, request: HttpRequest) -> list[Any]:
         columns = list(super().get_list_display(request))
         is_of_a_tenant = self.tenant_lookup == "tenant_id"
-        return (
-            [*columns, "tenant"] if right_of(request) >= Right.OWN and is_of_a_tenant else columns
-        )
+        return [*columns, "tenant"] if sees_every_tenant(request) and is_of_a_tenant else columns
 
     def get_list_select_related(self, request: HttpRequest) -> list[str]:
         joined = self.list_select_related
@@ -453,12 +495,14 @@ class BackOfficeAdmin(admin.ModelAdmin[M]):
             obj = self._visible(request, object_id)
             if obj is None:
                 return self._missing(request)
-            if right_of(request) < act.right or not self.may_act_on(request, obj):
+            if not may(request, act.permission) or not self.may_act_on(request, obj):
                 raise PermissionDenied
             form = act.form(obj, request.POST if request.method == "POST" else None)
             if request.method == "POST" and form.is_valid():
                 with _saying_refusals(form):
                     done = self._run(act, obj, request, form)
+                    if done.page is not None:
+                        return done.page
                     self.message_user(request, done.sentence, messages.SUCCESS)
                     return HttpResponseRedirect(done.url or page_url(self.model, obj.pk))
             context = {
@@ -476,7 +520,7 @@ class BackOfficeAdmin(admin.ModelAdmin[M]):
         return view
 
     def may_act_on(self, request: HttpRequest, obj: M) -> bool:
-        """Whether the caller's right reaches this object; its tenant is right already."""
+        """Whether the caller's permission reaches this object; its tenant is right already."""
         return True
 
     def _run(self, act: Act[Any], obj: M, request: HttpRequest, form: Any) -> Done:

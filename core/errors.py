@@ -90,3 +90,28 @@ class Unavailable(DomainError):
     title = "A part that this request needs is not available"
     http_status = 503
     is_transient = True
+
+
+class PermissionDenied(DomainError):
+    code = "permission_denied"
+    title = "Not allowed"
+    http_status = 403
+
+
+class PreconditionFailed(DomainError):
+    """What the change was decided on is not what is there now; read it again."""
+
+    code = "precondition_failed"
+    title = "Somebody else has changed the object"
+    http_status = 412
+
+
+class RateLimited(DomainError):
+    code = "rate_limited"
+    title = "Too many requests"
+    http_status = 429
+    is_transient = True
+
+    def __init__(self, detail: str, *, retry_after_s: int) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -20,6 +20,8 @@ from core.errors import IdempotencyConflict, RequestInProgress
 from core.models import IdempotencyRecord
 
 KEY_LENGTH_MAX = 255
+# A key that is older counts as new. Those of postings are on the ledger's rows and stay for ever.
+KEPT_FOR = timedelta(hours=24)
 # Made once: json.dumps would make one at each call.
 _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=str)
 REUSED_KEY = "The idempotency key belongs to another request."
@@ -64,14 +66,27 @@ def once(
     return Answer(status, body, is_replay=False)
 
 
+def purge_expired(*, now: datetime, limit: int) -> int:
+    """Delete at most `limit` answers that are older than KEPT_FOR; return how many."""
+    expired = IdempotencyRecord.objects.filter(created_at__lt=now - KEPT_FOR)
+    oldest = expired.order_by("created_at").values("pk")[:limit]
+    deleted, _ = IdempotencyRecord.objects.filter(
+        pk__in=list(oldest.values_list("pk", flat=True))
+    ).delete()
+    return deleted
+
+
 def _claim(tenant_id: UUID, key: str, request_fingerprint: bytes, now: datetime) -> bool:
     """Insert the record; wait for a twin's transaction to end, and say whether we are first."""
     with connection.cursor() as cursor:
         try:
             cursor.execute(
                 "INSERT INTO core_idempotencyrecord (tenant_id, key, fingerprint, created_at)"
-                " VALUES (%s, %s, %s, %s) ON CONFLICT (tenant_id, key) DO NOTHING",
-                [tenant_id, key, request_fingerprint, now],
+                " VALUES (%s, %s, %s, %s) ON CONFLICT (tenant_id, key) DO UPDATE"
+                # An expired record that is not purged yet counts for nothing.
+                " SET fingerprint = excluded.fingerprint, created_at = excluded.created_at,"
+                " status = NULL, body = NULL WHERE core_idempotencyrecord.created_at < %s",
+                [tenant_id, key, request_fingerprint, now, now - KEPT_FOR],
             )
         except OperationalError as error:
             if sqlstate_of(error) != LOCK_NOT_AVAILABLE:

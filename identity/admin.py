@@ -3,34 +3,41 @@
 from typing import Any
 from uuid import UUID
 
+import django_otp
+import segno
 from django import forms
 from django.contrib import admin
+from django.contrib.admin.forms import AdminAuthenticationForm
 from django.contrib.auth import update_session_auth_hash
-from django.contrib.auth.forms import SetPasswordForm, SetPasswordMixin
+from django.contrib.auth.forms import PasswordChangeForm, SetPasswordForm, SetPasswordMixin
+from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.debug import sensitive_variables
 
+from core.addresses import client_address
 from core.admin import (
     Act,
     BackOfficeAdmin,
     Done,
     ReasonForm,
-    Right,
     TenantFilter,
     badge,
+    is_staff,
     minute,
     page_url,
-    right_of,
+    sees_every_tenant,
     staff_tenant_id,
 )
-from core.errors import InvalidState
+from core.errors import DomainError
+from core.permissions import Permission
 from identity import services
 from identity.models import ApiKey, Tenant, User
 
@@ -41,7 +48,7 @@ class _OfTenantForm(forms.Form):
     def __init__(self, data: Any, *, request: HttpRequest) -> None:
         super().__init__(data)
         self._own_tenant_id = staff_tenant_id(request)
-        if right_of(request) >= Right.OWN:
+        if sees_every_tenant(request):
             self.fields["tenant"] = forms.ModelChoiceField(
                 Tenant.objects.order_by("name"), initial=self._own_tenant_id
             )
@@ -69,7 +76,10 @@ class TenantAdmin(BackOfficeAdmin[Tenant]):
     search_fields = ("pk",)
     search_help_text = "A whole id."
     tenant_lookup = "pk"
-    add_right = Right.OWN
+    view_permission = Permission.VIEW_ACCOUNTS
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return sees_every_tenant(request)
 
     @admin.display(description="Opened")
     def opened(self, obj: Tenant) -> str:
@@ -114,7 +124,7 @@ class ChangeUserForm(ReasonForm):
 
 
 class ChangeUser(Act[User]):
-    name, label, right = "edit", "Change", Right.ADMINISTER
+    name, label, permission = "edit", "Change", Permission.MANAGE_USERS
     warning = "Name, role, and whether they may sign in. It counts from their next click."
 
     def form(self, obj: User, data: Any) -> ChangeUserForm:
@@ -122,22 +132,20 @@ class ChangeUser(Act[User]):
         return ChangeUserForm(data, initial={name: getattr(obj, name) for name in fields})
 
     def run(self, obj: User, request: HttpRequest, cleaned: dict[str, Any]) -> Done:
-        is_own = obj.pk == request.user.pk
-        if is_own and (cleaned["role"] != obj.role or not cleaned["is_active"]):
-            raise InvalidState("Nobody changes their own role or locks themselves out.")
         services.change_user(
             tenant_id=obj.tenant_id,
             user_id=obj.pk,
-            full_name=cleaned["full_name"],
-            role=cleaned["role"],
-            is_active=cleaned["is_active"],
+            changes={name: cleaned[name] for name in ("full_name", "role", "is_active")},
+            by_user_id=request.user.pk,
+            may_change_superusers=sees_every_tenant(request),
+            reason=cleaned["reason"],
             now=timezone.now(),
         )
         return Done("The user is changed.")
 
 
 class SetPassword(Act[User]):
-    name, label, right = "password", "Set password", Right.ADMINISTER
+    name, label, permission = "password", "Set password", Permission.MANAGE_USERS
     warning = "Ends every session of this person."
 
     def form(self, obj: User, data: Any) -> "SetPasswordForm[User]":
@@ -149,11 +157,33 @@ class SetPassword(Act[User]):
             tenant_id=obj.tenant_id,
             user_id=obj.pk,
             password=cleaned["new_password1"],
+            may_change_superusers=sees_every_tenant(request),
             now=timezone.now(),
         )
         if user.pk == request.user.pk:
             update_session_auth_hash(request, user)
         return Done("The password is set.")
+
+
+class ResetSecondFactor(Act[User]):
+    name, label, permission = "second-factor", "Reset second factor", Permission.MANAGE_USERS
+    warning = (
+        "For somebody who has lost the device. Until a new one is set up they sign in with the"
+        " password alone, or where a second factor is required, not at all but to set it up."
+    )
+    is_dangerous = True
+
+    def is_offered(self, obj: User) -> bool:
+        return services.has_second_factor(obj)
+
+    def run(self, obj: User, request: HttpRequest, cleaned: dict[str, Any]) -> Done:
+        services.reset_second_factor(
+            tenant_id=obj.tenant_id,
+            user_id=obj.pk,
+            reason=cleaned["reason"],
+            now=timezone.now(),
+        )
+        return Done("The second factor is reset.")
 
 
 @admin.register(User)
@@ -162,17 +192,13 @@ class UserAdmin(BackOfficeAdmin[User]):
     list_filter = ("role", "is_active", TenantFilter)
     search_fields = ("pk",)
     search_help_text = "A whole id or e-mail address."
-    acts = (ChangeUser(), SetPassword())
-    add_right = Right.ADMINISTER
-
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        # Auditors see everything; operators and supervisors have no business with people.
-        return right_of(request) in (Right.LOOK, Right.ADMINISTER, Right.OWN)
+    acts = (ChangeUser(), SetPassword(), ResetSecondFactor())
+    view_permission = Permission.VIEW_USERS
+    add_permission = Permission.MANAGE_USERS
 
     def may_act_on(self, request: HttpRequest, obj: User) -> bool:
         # Whoever could set a superuser's password would be one.
-        is_above = obj.is_superuser and right_of(request) < Right.OWN
-        return not is_above
+        return sees_every_tenant(request) or not obj.is_superuser
 
     def search(self, queryset: QuerySet[User], text: str, found_id: UUID | None) -> QuerySet[User]:
         if found_id is not None:
@@ -202,6 +228,7 @@ class UserAdmin(BackOfficeAdmin[User]):
             ("Tenant", obj.tenant),
             ("Since", obj.created_at),
             ("Last signed in", obj.last_login),
+            ("Second factor", "set up" if services.has_second_factor(obj) else "none"),
         ]
 
     def new_form(self, request: HttpRequest, data: Any) -> NewUserForm:
@@ -235,6 +262,14 @@ class NewApiKeyForm(_OfTenantForm):
         help_text="Leave it empty for a key that does not expire.",
     )
 
+    rate_limit = forms.IntegerField(
+        required=False,
+        min_value=1,
+        max_value=services.RATE_LIMIT_MAX,
+        label="Requests a minute",
+        help_text="Leave it empty for as many as everybody.",
+    )
+
     def clean_expires_at(self) -> Any:
         expires_at = self.cleaned_data["expires_at"]
         if expires_at is not None and expires_at <= timezone.now():
@@ -242,16 +277,53 @@ class NewApiKeyForm(_OfTenantForm):
         return expires_at
 
 
+class RotateForm(ReasonForm):
+    overlap_seconds = forms.IntegerField(
+        min_value=0,
+        max_value=services.OVERLAP_MAX_S,
+        initial=0,
+        label="The old secret is good for, in seconds",
+        help_text="0: it is dead at once.",
+    )
+
+
+class Rotate(Act[ApiKey]):
+    name, label, permission = "rotate", "Rotate", Permission.MANAGE_API_KEYS
+    warning = "Makes a new secret, which is shown once."
+
+    def is_offered(self, obj: ApiKey) -> bool:
+        return obj.revoked_at is None and not obj.is_expired(timezone.now())
+
+    def form(self, obj: ApiKey, data: Any) -> RotateForm:
+        return RotateForm(data, initial={"overlap_seconds": 0})
+
+    @sensitive_variables()
+    def run(self, obj: ApiKey, request: HttpRequest, cleaned: dict[str, Any]) -> Done:
+        issued = services.rotate_api_key(
+            tenant_id=obj.tenant_id,
+            api_key_id=obj.pk,
+            overlap_s=cleaned["overlap_seconds"],
+            reason=cleaned["reason"],
+            now=timezone.now(),
+        )
+        return Done("The key is rotated.", page=_key_shown(request, issued))
+
+
 class Revoke(Act[ApiKey]):
-    name, label, right = "revoke", "Revoke", Right.ADMINISTER
-    warning = "Whatever uses the key is refused within seconds. A revoked key never works again."
+    name, label, permission = "revoke", "Revoke", Permission.MANAGE_API_KEYS
+    warning = "Whatever uses the key is refused at once. A revoked key never works again."
     is_dangerous = True
 
     def is_offered(self, obj: ApiKey) -> bool:
         return obj.revoked_at is None
 
     def run(self, obj: ApiKey, request: HttpRequest, cleaned: dict[str, Any]) -> Done:
-        services.revoke_api_key(tenant_id=obj.tenant_id, api_key_id=obj.pk, now=timezone.now())
+        services.revoke_api_key(
+            tenant_id=obj.tenant_id,
+            api_key_id=obj.pk,
+            reason=cleaned["reason"],
+            now=timezone.now(),
+        )
         return Done("The key is revoked.")
 
 
@@ -261,11 +333,9 @@ class ApiKeyAdmin(BackOfficeAdmin[ApiKey]):
     list_filter = ("mode", TenantFilter)
     search_fields = ("pk",)
     search_help_text = "A whole id, or the public part of a key."
-    acts = (Revoke(),)
-    add_right = Right.ADMINISTER
-
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return right_of(request) in (Right.LOOK, Right.ADMINISTER, Right.OWN)
+    acts = (Rotate(), Revoke())
+    view_permission = Permission.VIEW_API_KEYS
+    add_permission = Permission.MANAGE_API_KEYS
 
     def search(
         self, queryset: QuerySet[ApiKey], text: str, found_id: UUID | None
@@ -301,7 +371,11 @@ class ApiKeyAdmin(BackOfficeAdmin[ApiKey]):
             ("Begins with", f"florin_{obj.mode}_{obj.public_id}_"),
             ("Scopes", ", ".join(obj.scopes)),
             ("Tenant", obj.tenant),
+            ("Requests a minute", obj.rate_limit or ""),
             ("Created", obj.created_at),
+            ("Rotated", obj.rotated_at),
+            ("Last used", obj.last_used_at),
+            ("Last refused", obj.last_refused_at),
             ("Expires", obj.expires_at),
             ("Revoked", obj.revoked_at),
         ]
@@ -318,17 +392,115 @@ class ApiKeyAdmin(BackOfficeAdmin[ApiKey]):
                 scopes=cleaned["scopes"],
                 mode=cleaned["mode"],
                 expires_at=cleaned["expires_at"],
+                rate_limit=cleaned["rate_limit"],
                 now=timezone.now(),
             )
             self.log_addition(request, issued.api_key, "Added.")
-        # The answer itself shows the key: kept for a redirect, it would lie in a session or a
-        # cookie.
-        context = {
-            **self._context(request, "The new API key"),
-            "api_key": issued.api_key,
-            "clear": issued.clear,
-            "url": page_url(ApiKey, issued.api_key.pk),
-        }
-        response = TemplateResponse(request, "admin/api_key_shown.html", context)
-        response["Cache-Control"] = "no-store"
-        return response
+        return _key_shown(request, issued)
+
+
+def _key_shown(request: HttpRequest, issued: services.IssuedKey) -> HttpResponse:
+    """Show a key this once. The answer itself does: a redirect would keep it in a session."""
+    context = {
+        **admin.site.each_context(request),
+        "title": "The new API key",
+        "opts": ApiKey._meta,
+        "list_url": reverse("admin:identity_apikey_changelist"),
+        "api_key": issued.api_key,
+        "clear": issued.clear,
+        "url": page_url(ApiKey, issued.api_key.pk),
+    }
+    response = TemplateResponse(request, "admin/api_key_shown.html", context)
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+# --- The door ----------------------------------------------------------------------------------
+class SignInForm(AdminAuthenticationForm):
+    """Signs in by the same service as the API: attempts are counted together."""
+
+    otp = forms.CharField(
+        required=False,
+        max_length=services.CODE_LENGTH_MAX,
+        label="One-time code",
+        help_text="If you have set up a second factor.",
+        widget=forms.TextInput(attrs={"autocomplete": "one-time-code", "inputmode": "numeric"}),
+    )
+
+    @sensitive_variables()
+    def clean(self) -> dict[str, Any]:
+        cleaned = self.cleaned_data
+        if self.request is None or not cleaned.get("username") or not cleaned.get("password"):
+            return cleaned
+        try:
+            user = services.authenticated_user(
+                email=cleaned["username"],
+                password=cleaned["password"],
+                otp=cleaned.get("otp") or None,
+                address=client_address(self.request),
+                now=timezone.now(),
+            )
+        except DomainError as refusal:
+            raise ValidationError(refusal.detail, code=refusal.code) from refusal
+        self.confirm_login_allowed(user)
+        user.backend = "django.contrib.auth.backends.ModelBackend"
+        self.user_cache = user
+        return cleaned
+
+
+class OwnPasswordForm(PasswordChangeForm):
+    @sensitive_variables()
+    def save(self, commit: bool = True) -> User:
+        user = services.set_password(
+            tenant_id=self.user.tenant_id,
+            user_id=self.user.pk,
+            password=self.cleaned_data["new_password1"],
+            may_change_superusers=True,
+            now=timezone.now(),
+        )
+        # What the view signs the session with.
+        self.user.password = user.password
+        return user
+
+
+class CodeForm(forms.Form):
+    code = forms.CharField(
+        max_length=services.CODE_LENGTH_MAX,
+        label="Code that the app shows",
+        widget=forms.TextInput(attrs={"autocomplete": "one-time-code", "inputmode": "numeric"}),
+    )
+
+
+def second_factor(request: HttpRequest) -> HttpResponse:
+    """Where staff set up their second factor; for those who are signed in and have none."""
+    user = request.user
+    if not (user.is_authenticated and user.is_staff):
+        return redirect_to_login(request.path, reverse("admin:login"))
+    context = {**admin.site.each_context(request), "title": "Second factor"}
+    if services.has_second_factor(user):
+        if not is_staff(request):
+            return redirect_to_login(request.path, reverse("admin:login"))
+        return TemplateResponse(request, "admin/second_factor.html", {**context, "is_set": True})
+    form = CodeForm(request.POST if request.method == "POST" else None)
+    if request.method == "POST" and form.is_valid():
+        try:
+            confirmed = services.confirm_enrolment(
+                user=user, code=form.cleaned_data["code"], now=timezone.now()
+            )
+        except DomainError as refusal:
+            form.add_error(None, refusal.detail)
+        else:
+            django_otp.login(request, confirmed.device)
+            context["recovery_codes"] = confirmed.recovery_codes
+            response = TemplateResponse(request, "admin/second_factor.html", context)
+            response["Cache-Control"] = "no-store"
+            return response
+    enrolment = services.begin_enrolment(user=user)
+    qr = segno.make(enrolment.url, error="m").svg_data_uri(scale=5)
+    context |= {"form": form, "secret": enrolment.secret, "qr": qr}
+    return TemplateResponse(request, "admin/second_factor.html", context)
+
+
+admin.site.login_form = SignInForm
+admin.site.password_form = OwnPasswordForm  # type: ignore[attr-defined]
+admin.site.add_page("second-factor/", second_factor, "second_factor")  # type: ignore[attr-defined]

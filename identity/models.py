@@ -11,6 +11,8 @@ from django.db.models.functions import Lower
 from django.utils import timezone
 
 from core.ids import new_id
+from core.permissions import Role, Scope
+from core.versions import version_of
 
 
 class Tenant(models.Model):
@@ -41,17 +43,7 @@ class UserManager(BaseUserManager["User"]):
 
 
 class User(AbstractBaseUser, PermissionsMixin):
-    class Role(models.TextChoices):
-        # Own accounts only.
-        CUSTOMER = "customer"
-        # Works with accounts and money.
-        OPERATOR = "operator"
-        # Also approves.
-        SUPERVISOR = "supervisor"
-        # Also people, keys and settings.
-        ADMIN = "admin"
-        # Reads everything, changes nothing.
-        AUDITOR = "auditor"
+    Role = Role
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT)
@@ -80,6 +72,12 @@ class User(AbstractBaseUser, PermissionsMixin):
     def __str__(self) -> str:
         return self.email
 
+    @property
+    def version(self) -> str:
+        """What an editor has seen; see core.versions."""
+        names = ("full_name", "role", "is_active")
+        return version_of({name: getattr(self, name) for name in names})
+
 
 class ApiKey(models.Model):
     """
@@ -93,11 +91,7 @@ class ApiKey(models.Model):
         LIVE = "live"
         TEST = "test"
 
-    class Scope(models.TextChoices):
-        READ = "read"
-        WRITE = "write"
-        # Implies the others.
-        ADMIN = "admin"
+    Scope = Scope
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT)
@@ -107,10 +101,20 @@ class ApiKey(models.Model):
     public_id = models.CharField(max_length=16, unique=True, editable=False)
     # HMAC-SHA-256 of the whole key under API_KEY_PEPPER.
     digest = models.BinaryField(max_length=32, editable=False)
+    # Of the secret before the last rotation, and until when it is good beside the new one.
+    previous_digest = models.BinaryField(max_length=32, null=True, editable=False)
+    previous_expires_at = models.DateTimeField(null=True, blank=True, editable=False)
     scopes = ArrayField(models.CharField(max_length=5, choices=Scope))
+    rate_limit = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Requests a minute; empty: as everybody."
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
+    rotated_at = models.DateTimeField(null=True, blank=True, editable=False)
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
+    # Written at most once a minute each.
+    last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
+    last_refused_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     class Meta:
         verbose_name = "API key"
@@ -123,6 +127,10 @@ class ApiKey(models.Model):
                 condition=Q(scopes__contained_by=["read", "write", "admin"])
                 & Q(scopes__len__gte=1),
             ),
+            models.CheckConstraint(
+                name="api_key_rate_limit_positive",
+                condition=Q(rate_limit=None) | Q(rate_limit__gte=1),
+            ),
         ]
 
     def __str__(self) -> str:
@@ -130,3 +138,65 @@ class ApiKey(models.Model):
 
     def is_expired(self, now: datetime) -> bool:
         return self.expires_at is not None and self.expires_at <= now
+
+
+class Session(models.Model):
+    """
+    A person's sign-in to the API: the family of tokens that descends from one password.
+
+    Every access token names its session and is worth nothing once that has ended.
+    """
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="sessions")
+    created_at = models.DateTimeField()
+    # However often its tokens are refreshed.
+    expires_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True)
+    # signed_out, token_reused, password_set, disabled.
+    end_reason = models.CharField(max_length=16, default="")
+    address = models.GenericIPAddressField(null=True)
+
+    class Meta:
+        indexes = [models.Index(name="session_purge_idx", fields=["expires_at"])]
+
+    def __str__(self) -> str:
+        return f"session {self.pk}"
+
+
+class RefreshToken(models.Model):
+    """
+    What a new access token is got for, once. Used a second time, it ends the whole session: of two
+    people who have it, one is a thief, and nobody can say which.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    session = models.ForeignKey(Session, on_delete=models.CASCADE, related_name="refresh_tokens")
+    # HMAC-SHA-256 under API_KEY_PEPPER; the token itself has 256 random bits.
+    digest = models.BinaryField(max_length=32)
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField()
+    used_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(name="refresh_token_digest_unique", fields=["digest"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"refresh token {self.pk}"
+
+
+class SignInFailures(models.Model):
+    """How often somebody has guessed lately; counted before the password is looked at."""
+
+    # SHA-256 of what is counted: a person from an address, an address, a person from anywhere.
+    subject = models.BinaryField(max_length=32, primary_key=True)
+    count = models.PositiveIntegerField()
+    began_at = models.DateTimeField()
+
+    class Meta:
+        indexes = [models.Index(name="sign_in_purge_idx", fields=["began_at"])]
+
+    def __str__(self) -> str:
+        return f"{self.count} failures"

@@ -27,7 +27,6 @@ from core.admin import (
     CurrencyFilter,
     Done,
     ReasonForm,
-    Right,
     TenantFilter,
     badge,
     link_to,
@@ -41,6 +40,7 @@ from core.admin import (
 from core.errors import InvalidRequest, InvalidState
 from core.ids import new_id
 from core.keyset import KeysetPage, keyset_page
+from core.permissions import Permission
 from identity.models import Tenant
 from ledger import queries, services
 from ledger.errors import InsufficientFunds
@@ -133,7 +133,7 @@ class ReverseForm(ReasonForm):
 
 
 class Reverse(Act[Transaction]):
-    name, label, right = "reverse", "Reverse", Right.SUPERVISE
+    name, label, permission = "reverse", "Reverse", Permission.REVERSE_TRANSACTIONS
     warning = "Posts the opposite of this transaction, today. It can be done once."
     is_posting = is_dangerous = True
 
@@ -166,6 +166,7 @@ class Reverse(Act[Transaction]):
 
 @admin.register(Transaction)
 class TransactionAdmin(BackOfficeAdmin[Transaction]):
+    view_permission = Permission.VIEW_TRANSACTIONS
     list_display = ("transaction", "type_label", "amount_money", "reference", "value")
     list_filter = ("type", CurrencyFilter, TenantFilter)
     search_fields = ("pk",)
@@ -243,19 +244,22 @@ def entries_panel(request: HttpRequest, transaction: Transaction) -> str:
 
 # --- Holds -------------------------------------------------------------------------------------
 class Release(Act[Hold]):
-    name, label, right = "release", "Release", Right.SUPERVISE
+    name, label, permission = "release", "Release", Permission.RELEASE_HOLDS
     warning = "The reserved amount is available to the account's owner again."
 
     def is_offered(self, obj: Hold) -> bool:
         return obj.status == Hold.Status.ACTIVE
 
     def run(self, obj: Hold, request: HttpRequest, cleaned: dict[str, Any]) -> Done:
-        services.release_hold(tenant_id=obj.tenant_id, hold_id=obj.pk, now=timezone.now())
+        services.release_hold(
+            tenant_id=obj.tenant_id, hold_id=obj.pk, reason=cleaned["reason"], now=timezone.now()
+        )
         return Done("The hold is released.")
 
 
 @admin.register(Hold)
 class HoldAdmin(BackOfficeAdmin[Hold]):
+    view_permission = Permission.VIEW_HOLDS
     list_display = ("hold", "status_badge", "amount_money", "account_link", "expires")
     list_filter = ("status", CurrencyFilter, TenantFilter)
     list_select_related = ("account",)

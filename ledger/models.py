@@ -59,6 +59,11 @@ class Transaction(models.Model):
     )
     metadata = models.JSONField(default=dict)
     created_at = models.DateTimeField()
+    # Who had it posted, as in an audit record (core.caller). Filled by the columns' own defaults:
+    # what florin_act_as said in the same statement.
+    actor_id = models.CharField(max_length=64, null=True)
+    request_id = models.CharField(max_length=100, null=True)
+    address = models.GenericIPAddressField(null=True)
 
     class Meta:
         constraints = [

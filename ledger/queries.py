@@ -10,9 +10,10 @@ from django.db.models import Count, Q, QuerySet, Sum
 from django.db.models.fields.json import KeyTextTransform
 
 from accounts.models import Account
-from accounts.queries import account_of
+from accounts.queries import account_of, owned_among
 from core.errors import InvalidRequest, NotFound
 from core.ids import least_id
+from core.sealing import Stream
 from ledger.models import Entry, Hold, Transaction
 
 # A statement is one answer, not a list of pages; a longer one is read as entries.
@@ -20,6 +21,19 @@ STATEMENT_LINES_MAX = 10_000
 _MICROSECOND = dt.timedelta(microseconds=1)
 # An id is made by an application server, the booking time by the database: never further apart.
 _CLOCKS_DIFFER = dt.timedelta(hours=1)
+
+
+# A posting's event leads to its transaction, and has a number; so the hot path writes nothing more.
+TRANSACTIONS_TO_SEAL = Stream(
+    name="ledger",
+    row_name="transaction",
+    new_sql="SELECT o.id, t.id::text FROM core_outboxevent o"
+    " LEFT JOIN ledger_transaction t ON t.id = o.resource_id"
+    " WHERE o.id BETWEEN %s AND %s ORDER BY o.id LIMIT %s",
+    digest_sql="SELECT w.id, ledger_transaction_digest(w.id::uuid)"
+    " FROM unnest(%s::text[]) WITH ORDINALITY w(id, n) ORDER BY w.n",
+    all_sql="SELECT id::text FROM ledger_transaction ORDER BY id",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +89,12 @@ class TrialBalanceLine:
 
 
 def balance_at(
-    *, tenant_id: UUID, account_id: UUID, at: dt.datetime | None, now: dt.datetime
+    *,
+    tenant_id: UUID,
+    account_id: UUID,
+    at: dt.datetime | None,
+    now: dt.datetime,
+    owner_id: UUID | None = None,
 ) -> BalanceAt:
     """
     Return the balance at a moment, by default now.
@@ -86,7 +105,7 @@ def balance_at(
     :raises NotFound: no such account in this tenant
     :raises InvalidRequest: the moment is in the future
     """
-    account = account_of(tenant_id=tenant_id, account_id=account_id)
+    account = account_of(tenant_id=tenant_id, account_id=account_id, owner_id=owner_id)
     if at is None:
         return BalanceAt(
             account.pk, account.currency, account.balance, account.held, account.available, now
@@ -113,6 +132,7 @@ def entries_of(
     account_id: UUID,
     start: dt.datetime | None = None,
     end: dt.datetime | None = None,
+    owner_id: UUID | None = None,
 ) -> QuerySet[Entry]:
     """
     Return the account's entries, booked from `start` and before `end`, with their transactions.
@@ -121,7 +141,7 @@ def entries_of(
 
     :raises NotFound: no such account in this tenant
     """
-    account_of(tenant_id=tenant_id, account_id=account_id)
+    account_of(tenant_id=tenant_id, account_id=account_id, owner_id=owner_id)
     entries = Entry.objects.filter(account_id=account_id).select_related("transaction")
     if start is not None:
         after = _sequence_at(tenant_id, account_id, start - _MICROSECOND)
@@ -149,7 +169,12 @@ def counterparties_of(entries: Iterable[Entry]) -> dict[UUID, UUID | None]:
 
 
 def statement_of(
-    *, tenant_id: UUID, account_id: UUID, start: dt.datetime, end: dt.datetime
+    *,
+    tenant_id: UUID,
+    account_id: UUID,
+    start: dt.datetime,
+    end: dt.datetime,
+    owner_id: UUID | None = None,
 ) -> Statement:
     """
     Return the statement of a period: from `start`, before `end`, in order of sequence.
@@ -159,7 +184,7 @@ def statement_of(
     """
     if end <= start:
         raise InvalidRequest("The period ends before it begins.", field="to")
-    account = account_of(tenant_id=tenant_id, account_id=account_id)
+    account = account_of(tenant_id=tenant_id, account_id=account_id, owner_id=owner_id)
     before = _sequence_at(tenant_id, account_id, start - _MICROSECOND)
     last = _sequence_at(tenant_id, account_id, end - _MICROSECOND)
     if last - before > STATEMENT_LINES_MAX:
@@ -221,19 +246,26 @@ def transaction_of(*, tenant_id: UUID, transaction_id: UUID) -> Transaction:
     return found
 
 
-def transaction_in_full(*, tenant_id: UUID, transaction_id: UUID) -> TransactionInFull:
+def transaction_in_full(
+    *, tenant_id: UUID, transaction_id: UUID, owner_id: UUID | None = None
+) -> TransactionInFull:
     """
     Return the transaction with its entries and its reversal. Three queries.
 
-    :raises NotFound: unknown, or another tenant's
+    An owner sees the entries of their own accounts: the balances of others are not theirs to know.
+
+    :raises NotFound: unknown, another tenant's, or one that moved nothing of the owner's
     """
     transaction = transaction_of(tenant_id=tenant_id, transaction_id=transaction_id)
+    entries = entries_of_transaction(transaction_id=transaction_id)
+    if owner_id is not None:
+        ids = [entry.account_id for entry in entries]
+        own = owned_among(tenant_id=tenant_id, owner_id=owner_id, account_ids=ids)
+        entries = [entry for entry in entries if entry.account_id in own]
+        if not entries:
+            raise NotFound("No such transaction.")
     reversal = reversal_of(transaction_id=transaction_id)
-    return TransactionInFull(
-        transaction,
-        entries_of_transaction(transaction_id=transaction_id),
-        None if reversal is None else reversal.pk,
-    )
+    return TransactionInFull(transaction, entries, None if reversal is None else reversal.pk)
 
 
 def entries_of_transaction(*, transaction_id: UUID) -> list[Entry]:
@@ -287,13 +319,13 @@ def trial_balance(
         ]
 
 
-def holds_of(*, tenant_id: UUID, account_id: UUID) -> QuerySet[Hold]:
+def holds_of(*, tenant_id: UUID, account_id: UUID, owner_id: UUID | None = None) -> QuerySet[Hold]:
     """
     Return the account's holds, of every status. Unordered.
 
     :raises NotFound: no such account in this tenant
     """
-    account_of(tenant_id=tenant_id, account_id=account_id)
+    account_of(tenant_id=tenant_id, account_id=account_id, owner_id=owner_id)
     return Hold.objects.filter(tenant_id=tenant_id, account_id=account_id)
 
 

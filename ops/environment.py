@@ -12,7 +12,12 @@ ENV_FILE = LOCAL / "env"
 DEMO_FILE = LOCAL / "demo.env"
 
 _SERVERS = ("DATABASE_URL", "REDIS_URL")
-_MADE_ONCE = ("SECRET_KEY", "API_KEY_PEPPER")
+_MADE_ONCE = {
+    "SECRET_KEY": lambda: secrets.token_urlsafe(64),
+    "API_KEY_PEPPER": lambda: secrets.token_urlsafe(64),
+    # As `manage.py make_jwt_key` makes them: 32 bytes, and a name.
+    "JWT_KEYS": lambda: f"local:{secrets.token_urlsafe(32)}",
+}
 
 
 def is_given(name: str) -> bool:
@@ -27,8 +32,8 @@ def write_env_file(embedded: Mapping[str, str]) -> dict[str, str]:
     """
     kept = read_variables(ENV_FILE)
     variables = {"FLORIN_MODE": "development"}
-    for name in _MADE_ONCE:
-        variables[name] = kept.get(name) or secrets.token_urlsafe(64)
+    for name, make in _MADE_ONCE.items():
+        variables[name] = kept.get(name) or make()
     for name in _SERVERS:
         if url := os.environ.get(name) or embedded.get(name):
             variables[name] = url

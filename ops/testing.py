@@ -27,6 +27,7 @@ def test_environment() -> Iterator[dict[str, str]]:
         "FLORIN_MODE": "development",
         "SECRET_KEY": secrets.token_urlsafe(64),
         "API_KEY_PEPPER": secrets.token_urlsafe(64),
+        "JWT_KEYS": f"test:{secrets.token_urlsafe(32)}",
     }
     with contextlib.ExitStack() as stack:
         wanted = {

@@ -4,6 +4,7 @@ import datetime as dt
 from dataclasses import dataclass
 from uuid import UUID
 
+from accounts.queries import owned_among
 from core.errors import NotFound
 from ledger import queries
 
@@ -24,19 +25,30 @@ class MadeTransfer:
     created_at: dt.datetime
     source_account_id: UUID
     destination_account_id: UUID
-    source_balance_after: int
+    # None: the caller is its receiver only, who has no business with the sender's balance.
+    source_balance_after: int | None
 
 
-def transfer_of(*, tenant_id: UUID, transfer_id: UUID) -> MadeTransfer:
+def transfer_of(
+    *, tenant_id: UUID, transfer_id: UUID, owner_id: UUID | None = None
+) -> MadeTransfer:
     """
     Return the transfer.
 
-    :raises NotFound: unknown, another tenant's, or a transaction of another type
+    :raises NotFound: unknown, another tenant's, a transaction of another type, or one that moved
+        nothing of the owner's
     """
     transaction = queries.transaction_of(tenant_id=tenant_id, transaction_id=transfer_id)
     if transaction.type != "transfer":
         raise NotFound("No such transfer.")
     source, destination = queries.entries_of_transaction(transaction_id=transfer_id)
+    is_sender = True
+    if owner_id is not None:
+        ids = [source.account_id, destination.account_id]
+        own = owned_among(tenant_id=tenant_id, owner_id=owner_id, account_ids=ids)
+        if not own:
+            raise NotFound("No such transfer.")
+        is_sender = source.account_id in own
     return MadeTransfer(
         id=transaction.pk,
         type=transaction.type,
@@ -50,5 +62,5 @@ def transfer_of(*, tenant_id: UUID, transfer_id: UUID) -> MadeTransfer:
         created_at=transaction.created_at,
         source_account_id=source.account_id,
         destination_account_id=destination.account_id,
-        source_balance_after=source.balance_after,
+        source_balance_after=source.balance_after if is_sender else None,
     )

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from accounts.queries import account_of
 from accounts.services import internal_account
 from core.errors import InvalidRequest
 from core.idempotency import fingerprint
@@ -49,14 +50,22 @@ class CashMovement:
     metadata: dict[str, str] = field(default_factory=dict)
 
 
-def make_transfer(*, tenant_id: UUID, transfer: Transfer) -> PostedTransaction:
+def make_transfer(
+    *, tenant_id: UUID, transfer: Transfer, owner_id: UUID | None = None
+) -> PostedTransaction:
     """
-    Move money between two accounts of the tenant. One round trip.
+    Move money between two accounts of the tenant. One round trip; for an owner one more, to see
+    that the source is theirs.
 
+    :raises NotFound: the source is not the owner's
     :raises InvalidRequest: source and destination are one account
     :raises DomainError: whatever the posting refuses, see ledger.services.post_one
     """
     _refuse_to_self(transfer)
+    if owner_id is not None:
+        # Before the posting, not under its locks: who owns an account never changes.
+        source_id = transfer.source_account_id
+        account_of(tenant_id=tenant_id, account_id=source_id, owner_id=owner_id)
     return post_one(tenant_id=tenant_id, posting=_transfer_posting(transfer))
 
 

@@ -15,8 +15,8 @@ from accounts.models import Account
 from accounts.services import NewAccount
 from accounts.services import open_account as _open_account
 from core.money import Money
-from identity.models import Tenant
-from identity.services import create_api_key
+from identity.models import Tenant, User
+from identity.services import Tokens, begin_session, create_api_key, create_user
 from ledger.services import PostedTransaction
 from payments.services import CashMovement, Transfer, make_deposit
 from payments.services import make_transfer as _make_transfer
@@ -74,9 +74,35 @@ def api_client(tenant: Tenant, *scopes: str, now: dt.datetime | None = None) -> 
         scopes=list(scopes) or ["admin"],
         now=now or timezone.now(),
     )
+    return client_of(issued.clear)
+
+
+def person(tenant: Tenant, role: str, *, password: str | None = None) -> User:
+    """Return a new user; without a password, which costs time, they have none."""
+    return create_user(
+        tenant_id=tenant.pk,
+        email=f"{fresh_key()}@bank.test",
+        password=password,
+        role=role,
+        now=timezone.now(),
+    )
+
+
+def tokens_of(user: User) -> Tokens:
+    """Return what the user would have after signing in."""
+    return begin_session(user=user, address="", now=timezone.now())
+
+
+def client_of(credential: str) -> ContractClient:
+    """Return a client that calls with an API key or access token."""
     client = ContractClient()
-    client.credentials(HTTP_AUTHORIZATION=f"Bearer {issued.clear}")
+    client.credentials(HTTP_AUTHORIZATION=f"Bearer {credential}")
     return client
+
+
+def person_client(tenant: Tenant, role: str) -> ContractClient:
+    """Return a client that calls with the access token of a new user."""
+    return client_of(tokens_of(person(tenant, role)).access)
 
 
 def at_once(calls: Sequence[Callable[[], T]]) -> list[T | Exception]:

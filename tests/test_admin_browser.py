@@ -91,7 +91,7 @@ def sign_in(page: Page, server: LiveServer) -> None:
     keep(page, "login")
     page.get_by_label("Email").fill(EMAIL)
     page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Log in").click()
+    page.get_by_role("button", name="Sign in").click()
 
 
 def keep(page: Page, name: str) -> None:

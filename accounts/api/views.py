@@ -1,12 +1,13 @@
 """Accounts over HTTP: translate, one call, translate."""
 
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
+from django.db.models import QuerySet
 from django.utils import timezone
 from drf_spectacular.utils import OpenApiExample, extend_schema, extend_schema_view
 from rest_framework.decorators import action
-from rest_framework.mixins import ListModelMixin, RetrieveModelMixin
+from rest_framework.mixins import ListModelMixin
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -16,8 +17,10 @@ from accounts.api.filters import AccountFilter
 from accounts.models import Account
 from core.api.errors import field_errors
 from core.api.filters import DjangoFilterBackend
+from core.api.schema import IF_MATCH
 from core.api.views import TenantViewSet
 from core.errors import InvalidRequest, PayloadTooLarge
+from core.permissions import Permission
 
 _EXAMPLE = {
     "type": "checking",
@@ -56,16 +59,37 @@ _ACCOUNT = OpenApiExample("account", _OPENED, response_only=True, status_codes=[
         description="Newest first.",
         examples=[_ACCOUNT],
     ),
-    retrieve=extend_schema(
-        operation_id="get_account", summary="Get an account", examples=[_ACCOUNT]
-    ),
 )
-class AccountViewSet(ListModelMixin, RetrieveModelMixin, TenantViewSet[Account]):
+class AccountViewSet(ListModelMixin, TenantViewSet[Account]):
     queryset = Account.objects.all()
     serializer_class = serializers.AccountResponse
     filter_backends = [DjangoFilterBackend]
     filterset_class = AccountFilter
     keyed_actions = ("batch",)
+    permissions: ClassVar[dict[str, Permission]] = {
+        "list": Permission.VIEW_ACCOUNTS,
+        "retrieve": Permission.VIEW_ACCOUNTS,
+        "create": Permission.OPEN_ACCOUNTS,
+        "batch": Permission.OPEN_ACCOUNTS,
+        "partial_update": Permission.CHANGE_ACCOUNTS,
+        "freeze": Permission.FREEZE_ACCOUNTS,
+        "unfreeze": Permission.UNFREEZE_ACCOUNTS,
+        "close": Permission.UNFREEZE_ACCOUNTS,
+    }
+
+    def get_queryset(self) -> QuerySet[Account]:
+        accounts = super().get_queryset()
+        return accounts if self.owner_id is None else accounts.filter(owner_id=self.owner_id)
+
+    @extend_schema(
+        operation_id="get_account",
+        summary="Get an account",
+        description="With the version of what may be changed, as ETag.",
+        examples=[_ACCOUNT],
+    )
+    def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        account = self.get_object()
+        return self.editable(account.version, self.get_serializer(account).data)
 
     @extend_schema(
         operation_id="open_account",
@@ -88,6 +112,7 @@ class AccountViewSet(ListModelMixin, RetrieveModelMixin, TenantViewSet[Account])
     @extend_schema(
         operation_id="change_account",
         summary="Change name, metadata or overdraft limit",
+        parameters=[IF_MATCH],
         request=serializers.ChangeAccountRequest,
         responses=serializers.AccountResponse,
         examples=[
@@ -103,9 +128,10 @@ class AccountViewSet(ListModelMixin, RetrieveModelMixin, TenantViewSet[Account])
             tenant_id=self.tenant_id,
             account_id=pk,
             changes=self.validated(serializers.ChangeAccountRequest),
+            as_seen=self.as_seen,
             now=timezone.now(),
         )
-        return Response(self.get_serializer(account).data)
+        return self.editable(account.version, self.get_serializer(account).data)
 
     @extend_schema(
         operation_id="open_accounts",

@@ -22,6 +22,7 @@ from core.errors import (
     Locked,
     NotFound,
     PayloadTooLarge,
+    RateLimited,
     Unavailable,
 )
 
@@ -155,7 +156,13 @@ def _refused(request: HttpRequest, refusal: DomainError) -> Response:
     body = problem(
         request, refusal.http_status, refusal.code, refusal.title, refusal.detail, errors
     )
-    headers = {"Retry-After": RETRY_AFTER_S} if refusal.http_status == 503 else None
+    headers: dict[str, str] = {}
+    if isinstance(refusal, RateLimited):
+        headers["Retry-After"] = str(refusal.retry_after_s)
+    elif refusal.http_status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["Retry-After"] = RETRY_AFTER_S
+    elif refusal.http_status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = 'Bearer realm="florin"'
     return Response(body, refusal.http_status, headers=headers, content_type=CONTENT_TYPE)
 
 

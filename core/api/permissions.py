@@ -1,10 +1,12 @@
-"""Scopes: what a caller may do at all. Whose objects they may touch is the queryset's business."""
+"""Whether a caller may do this at all. Whose objects they may touch is the queryset's business."""
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
-from rest_framework.permissions import SAFE_METHODS, BasePermission
+from django.core.exceptions import ImproperlyConfigured
+from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
+from core.permissions import Permission
 from core.principal import Principal
 
 if TYPE_CHECKING:
@@ -12,17 +14,19 @@ if TYPE_CHECKING:
     from rest_framework.views import APIView
 
 
-class HasScope(BasePermission):
-    """`read` for reading, `write` for the rest, unless the view's `scope_by_action` says more."""
+class HasPermission(BasePermission):
+    """The caller's role or scopes have what the view's `permissions` name for the action."""
 
-    message = "The credentials lack the scope for this."
-    default_scope_by_action: ClassVar[dict[str, str]] = {}
+    message = "The credentials do not allow this."
 
     def has_permission(self, request: Request, view: "APIView") -> bool:
         principal = request.auth
         if not isinstance(principal, Principal):
             return False
-        by_action: dict[str, str] = getattr(view, "scope_by_action", self.default_scope_by_action)
-        action = getattr(view, "action", None) or ""
-        usual = "read" if request.method in SAFE_METHODS else "write"
-        return principal.has_scope(by_action.get(action, usual))
+        action = getattr(view, "action", None)
+        if action is None:
+            return True  # No such method here: the answer is 405, or 200 to OPTIONS.
+        by_action: dict[str, Permission] = getattr(view, "permissions", {})
+        if action not in by_action:
+            raise ImproperlyConfigured(f"{type(view).__name__}.permissions lacks {action}.")
+        return principal.may(by_action[action])

@@ -13,6 +13,12 @@ PERIOD = [
         "to", OpenApiTypes.STR, description="A date: including that day. A time: before it."
     ),
 ]
+IF_MATCH = OpenApiParameter(
+    "If-Match",
+    OpenApiTypes.STR,
+    OpenApiParameter.HEADER,
+    description="The ETag of what you have seen: 412 if somebody else has changed it since.",
+)
 _PROBLEM = {
     "type": "object",
     "description": "RFC 9457 problem details.",
@@ -53,9 +59,11 @@ _RESPONSES = {
     "403": "The scope or role does not allow it.",
     "404": "Unknown here, or another tenant's.",
     "409": "In conflict with the object's state or with a running request.",
+    "412": "Somebody else has changed the object since you read it.",
     "413": "Body or batch too large.",
     "415": "The body is not JSON.",
     "422": "Understood, and refused by a rule.",
+    "429": "Too many requests; the header Retry-After says when to go on.",
     "503": "A needed part did not answer in time; send the same request again.",
 }
 
@@ -66,7 +74,7 @@ class FlorinSchema(AutoSchema):
         return ""
 
     def get_override_parameters(self) -> list[Any]:
-        if self.method != "POST":
+        if self.method != "POST" or not getattr(self.view, "takes_idempotency_key", True):
             return []
         is_required = getattr(self.view, "action", None) in getattr(self.view, "keyed_actions", ())
         return [
@@ -98,7 +106,9 @@ def add_problem_responses(
 
 
 def _statuses(method: str) -> list[str]:
-    statuses = ["400", "401", "403", "404", "503"]
+    statuses = ["400", "401", "403", "404", "429", "503"]
     if method in ("post", "patch", "put"):
         statuses += ["409", "413", "415", "422"]
+    if method == "patch":
+        statuses.append("412")
     return sorted(statuses)

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from django.db.models import Model, QuerySet
 from django.utils import timezone
+from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -16,31 +17,75 @@ from rest_framework.serializers import Serializer
 from rest_framework.viewsets import GenericViewSet
 
 from core.api.dates import period_bound
+from core.api.limits import count_principal, count_stranger
 from core.api.pagination import KeysetPagination
+from core.caller import name_actor
 from core.database import repeating
 from core.errors import IdempotencyKeyRequired, InvalidRequest
 from core.idempotency import KEY_LENGTH_MAX, fingerprint, once
+from core.permissions import Permission
 from core.principal import Principal
 
 M = TypeVar("M", bound=Model)
 _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
+_ENTITY_TAG = re.compile(r'"([\x21\x23-\x7e]{1,64})"')
 
 
-class TenantViewSet(GenericViewSet[M]):
-    """
-    Base of every viewset: the one place where an API query is scoped to the caller's tenant.
+class FlorinViewSet(GenericViewSet[M]):
+    """Base of every viewset: who calls, how often, and with which parameters."""
 
-    Another tenant's object does not exist here: 404, never 403.
-    """
-
-    pagination_class = KeysetPagination
-    lookup_value_converter = "uuid"
+    # For each action, what the caller must be allowed; see core.permissions.
+    permissions: ClassVar[dict[str, Permission]] = {}
     # Query parameters an action takes, beyond the filters and cursors of `list`.
     query_params_by_action: ClassVar[dict[str, set[str]]] = {}
+
+    def perform_authentication(self, request: Request) -> None:
+        try:
+            super().perform_authentication(request)
+        except AuthenticationFailed:
+            # Whoever tries credentials is counted too; over the limit, that is the answer.
+            count_stranger(request._request)
+            raise
+        if request.auth is None:
+            count_stranger(request._request)
+            return
+        principal = cast(Principal, request.auth)
+        name_actor(principal.actor_id)
+        count_principal(request._request, principal)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
         self._refuse_unknown_query_params(request)
+
+    def validated(self, serializer_class: type[Serializer[Any]]) -> dict[str, Any]:
+        serializer = serializer_class(data=self.request.data)
+        serializer.is_valid(raise_exception=True)
+        data: dict[str, Any] = serializer.validated_data
+        return data
+
+    def _refuse_unknown_query_params(self, request: Request) -> None:
+        """A mistyped filter must not return everything."""
+        known = set(self.query_params_by_action.get(self.action, ()))
+        if self.action == "list":
+            known |= {"limit", "cursor"}
+            filterset = getattr(self, "filterset_class", None)
+            known |= set(filterset.base_filters) if filterset else set()
+        for name in request.query_params:
+            if name not in known:
+                raise InvalidRequest(f"There is no query parameter {name!r} here.", field=name)
+
+
+class TenantViewSet(FlorinViewSet[M]):
+    """
+    Base of every viewset behind a sign-in: the one place where an API query is scoped to the
+    caller's tenant.
+
+    Another tenant's object does not exist here: 404, never 403. Nor does, for a customer, what is
+    another's.
+    """
+
+    pagination_class = KeysetPagination
+    lookup_value_converter = "uuid"
 
     def get_queryset(self) -> QuerySet[M]:
         return super().get_queryset().filter(tenant_id=self.tenant_id)
@@ -76,13 +121,33 @@ class TenantViewSet(GenericViewSet[M]):
                 f"Idempotency-Key has 1 to {KEY_LENGTH_MAX} visible ASCII characters.",
                 field="Idempotency-Key",
             )
-        return key
+        # Customers share a tenant and do not know of each other: their keys never meet. The space
+        # cannot occur in a key.
+        return key if self.owner_id is None else f"{self.owner_id} {key}"
 
-    def validated(self, serializer_class: type[Serializer[Any]]) -> dict[str, Any]:
-        serializer = serializer_class(data=self.request.data)
-        serializer.is_valid(raise_exception=True)
-        data: dict[str, Any] = serializer.validated_data
-        return data
+    @property
+    def owner_id(self) -> UUID | None:
+        """The customer whose accounts alone are in reach; None: all of the tenant's."""
+        return self.principal.owner_id
+
+    @property
+    def as_seen(self) -> str | None:
+        """
+        The version that the caller has decided on, by If-Match.
+
+        :raises InvalidRequest: not one entity tag
+        """
+        given = self.request.headers.get("If-Match")
+        if given is None or given.strip() == "*":
+            return None
+        match = _ENTITY_TAG.fullmatch(given.strip())
+        if match is None:
+            raise InvalidRequest('If-Match is one entity tag, such as "0a1b2c".', field="If-Match")
+        return match[1]
+
+    def editable(self, version: str, body: Any) -> Response:
+        """Answer with an object that people edit, and the version of what they see."""
+        return Response(body, headers={"ETag": f'"{version}"'})
 
     def period(self) -> tuple[dt.datetime | None, dt.datetime | None]:
         """
@@ -133,14 +198,3 @@ class TenantViewSet(GenericViewSet[M]):
     def answer(self, body: Any, *, status: int = 200, is_replay: bool = False) -> Response:
         headers = {"Idempotent-Replayed": "true"} if is_replay else {}
         return Response(body, status=status, headers=headers)
-
-    def _refuse_unknown_query_params(self, request: Request) -> None:
-        """A mistyped filter must not return everything."""
-        known = set(self.query_params_by_action.get(self.action, ()))
-        if self.action == "list":
-            known |= {"limit", "cursor"}
-            filterset = getattr(self, "filterset_class", None)
-            known |= set(filterset.base_filters) if filterset else set()
-        for name in request.query_params:
-            if name not in known:
-                raise InvalidRequest(f"There is no query parameter {name!r} here.", field=name)

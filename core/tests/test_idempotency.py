@@ -3,20 +3,18 @@
 import pytest
 from django.utils import timezone
 
+from core.changes import record_change
 from core.errors import IdempotencyConflict, InvalidState
 from core.idempotency import Answer, fingerprint, once
 from core.ids import new_id
 from core.models import IdempotencyRecord, OutboxEvent
-from core.outbox import record_event
 
 pytestmark = pytest.mark.django_db
 TENANT = new_id()
 
 
 def tell() -> tuple[int, dict[str, str]]:
-    record_event(
-        tenant_id=TENANT, event_type="thing.done", resource_id=new_id(), now=timezone.now()
-    )
+    record_change(tenant_id=TENANT, action="thing.done", object_id=new_id(), now=timezone.now())
     return 201, {"made": str(new_id())}
 
 

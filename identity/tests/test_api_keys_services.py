@@ -6,8 +6,10 @@ import pytest
 from django.conf import LazySettings
 from django.utils import timezone
 
+from core.permissions import Permission
+from core.principal import Principal
 from identity import queries
-from identity.errors import InvalidToken, KeyExpired, KeyRevoked
+from identity.errors import InvalidToken, KeyExpired, KeyRevoked, RefusedKey
 from identity.models import ApiKey, Tenant
 from identity.services import IssuedKey, create_api_key, revoke_api_key
 
@@ -17,16 +19,20 @@ def issued(tenant: Tenant) -> IssuedKey:
     return create_api_key(tenant_id=tenant.pk, name="k", scopes=["read"], now=timezone.now())
 
 
-def principal_of(key: str) -> object:
-    return queries.principal_of_key(key=key, now=timezone.now())
+def principal_of(key: str, now: dt.datetime | None = None) -> Principal:
+    """Return whom the key speaks for; the refusal itself where it is refused."""
+    try:
+        return queries.principal_of_key(key=key, now=now or timezone.now()).principal
+    except RefusedKey as refused:
+        raise refused.refusal from None
 
 
 def test_it_works(issued: IssuedKey, tenant: Tenant) -> None:
-    principal = queries.principal_of_key(key=issued.clear, now=timezone.now())
+    principal = principal_of(issued.clear)
 
     assert principal.tenant_id == tenant.pk
-    assert principal.has_scope("read")
-    assert not principal.has_scope("write")
+    assert principal.may(Permission.VIEW_ACCOUNTS)
+    assert not principal.may(Permission.MAKE_TRANSFERS)
 
 
 def test_the_database_holds_a_digest_only(issued: IssuedKey) -> None:
@@ -36,7 +42,7 @@ def test_the_database_holds_a_digest_only(issued: IssuedKey) -> None:
     assert issued.clear.startswith("florin_test_")
     assert len(secret) == 64
     assert not any(secret in str(value) for value in row.values())
-    assert bytes(row["digest"]) == queries.key_digest(issued.clear)
+    assert bytes(row["digest"]) == queries.credential_digest(issued.clear)
 
 
 def test_another_pepper_makes_every_key_worthless(
@@ -90,10 +96,10 @@ def test_an_expired_key_is_refused_although_it_is_remembered(
         now=now,
         expires_at=now + dt.timedelta(hours=1),
     )
-    queries.principal_of_key(key=issued.clear, now=now)
+    principal_of(issued.clear, now)
 
     with pytest.raises(KeyExpired):
-        queries.principal_of_key(key=issued.clear, now=now + dt.timedelta(hours=1))
+        principal_of(issued.clear, now + dt.timedelta(hours=1))
 
 
 def test_revoking_twice_changes_nothing(issued: IssuedKey, tenant: Tenant) -> None:

@@ -9,7 +9,7 @@ from django.contrib.sessions.models import Session
 from django.test import Client
 from django.utils import timezone
 
-from identity.errors import KeyRevoked
+from identity.errors import RefusedKey
 from identity.models import ApiKey, Tenant, User
 from identity.queries import principal_of_key
 from identity.services import create_api_key
@@ -210,7 +210,7 @@ def test_a_new_key_is_shown_once(tenant: Tenant, boss: Client) -> None:
     clear, page = new_key(boss)
     key = ApiKey.objects.get()
 
-    principal = principal_of_key(key=clear, now=timezone.now())
+    principal = principal_of_key(key=clear, now=timezone.now()).principal
     assert principal.tenant_id == tenant.pk
     assert sorted(principal.scopes) == ["read", "write"]
     assert page.count(clear) == 1
@@ -277,8 +277,9 @@ def test_a_key_is_revoked(tenant: Tenant, boss: Client) -> None:
     assert "The key is revoked." in page
     assert "Revoked" in page
     assert act_url(key, "revoke") not in page
-    with pytest.raises(KeyRevoked):
+    with pytest.raises(RefusedKey) as refused:
         principal_of_key(key=clear, now=timezone.now() + timedelta(hours=1))
+    assert refused.value.refusal.code == "key_revoked"
 
 
 def test_another_tenants_key_does_not_exist(other_tenant: Tenant, boss: Client) -> None:

@@ -48,9 +48,7 @@ def test_a_change_of_role_opens_or_closes_the_back_office(tenant: Tenant) -> Non
     changed = change_user(
         tenant_id=tenant.pk,
         user_id=user.pk,
-        full_name="Ada",
-        role="customer",
-        is_active=False,
+        changes={"full_name": "Ada", "role": "customer", "is_active": False},
         now=timezone.now(),
     )
 

@@ -22,6 +22,7 @@ from core.api.schema import PERIOD
 from core.api.views import TenantViewSet
 from core.errors import InvalidRequest
 from core.money import Money
+from core.permissions import Permission
 from ledger import queries, services
 from ledger.api import examples, serializers
 from ledger.api.filters import EntryFilter, HoldFilter, OperationFilter, TransactionFilter
@@ -42,11 +43,16 @@ class _AccountEntries(ListModelMixin, TenantViewSet[Entry]):
     pagination_class = EntryPagination
     filter_backends = [DjangoFilterBackend]
     query_params_by_action: ClassVar[dict[str, set[str]]] = {"list": {"from", "to"}}
+    permissions: ClassVar[dict[str, Permission]] = {"list": Permission.VIEW_ACCOUNTS}
 
     def get_queryset(self) -> QuerySet[Entry]:
         start, end = self.period()
         return queries.entries_of(
-            tenant_id=self.tenant_id, account_id=self.kwargs["account_id"], start=start, end=end
+            tenant_id=self.tenant_id,
+            account_id=self.kwargs["account_id"],
+            start=start,
+            end=end,
+            owner_id=self.owner_id,
         )
 
     def get_serializer(self, *args: Any, **kwargs: Any) -> BaseSerializer[Any]:
@@ -95,6 +101,10 @@ class AccountFiguresViewSet(TenantViewSet[Entry]):
         "balance": {"at"},
         "statement": {"from", "to", "format"},
     }
+    permissions: ClassVar[dict[str, Permission]] = {
+        "balance": Permission.VIEW_ACCOUNTS,
+        "statement": Permission.VIEW_ACCOUNTS,
+    }
 
     @extend_schema(
         tags=["Accounts"],
@@ -111,6 +121,7 @@ class AccountFiguresViewSet(TenantViewSet[Entry]):
             account_id=account_id,
             at=None if at is None else moment(at, field="at"),
             now=timezone.now(),
+            owner_id=self.owner_id,
         )
         return Response(serializers.BalanceResponse(balance).data)
 
@@ -136,6 +147,7 @@ class AccountFiguresViewSet(TenantViewSet[Entry]):
             account_id=account_id,
             start=start or now.replace(day=1, hour=0, minute=0, second=0, microsecond=0),
             end=end or now,
+            owner_id=self.owner_id,
         )
         counterparties = queries.counterparties_of(statement.lines)
         body = serializers.StatementResponse(statement, context={"counterparties": counterparties})
@@ -162,12 +174,19 @@ class TransactionViewSet(ListModelMixin, TenantViewSet[Transaction]):
     filter_backends = [DjangoFilterBackend]
     filterset_class = TransactionFilter
     keyed_actions = ("create", "reverse")
-    scope_by_action: ClassVar[dict[str, str]] = {"create": "admin"}
+    permissions: ClassVar[dict[str, Permission]] = {
+        "list": Permission.VIEW_TRANSACTIONS,
+        "retrieve": Permission.VIEW_TRANSACTIONS,
+        "create": Permission.POST_JOURNALS,
+        "reverse": Permission.REVERSE_TRANSACTIONS,
+    }
     query_params_by_action: ClassVar[dict[str, set[str]]] = {"list": {"account_id", "from", "to"}}
 
     def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         start, end = self.period()
         account_id = self._account_id()
+        if account_id is None and self.owner_id is not None:
+            raise InvalidRequest("Name one of your accounts.", field="account_id")
         if account_id is None:
             rows: QuerySet[Any] = queries.transactions_of(
                 tenant_id=self.tenant_id, start=start, end=end
@@ -176,7 +195,11 @@ class TransactionViewSet(ListModelMixin, TenantViewSet[Transaction]):
         else:
             # By the account's own entries: the search costs what the page holds.
             rows = queries.entries_of(
-                tenant_id=self.tenant_id, account_id=account_id, start=start, end=end
+                tenant_id=self.tenant_id,
+                account_id=account_id,
+                start=start,
+                end=end,
+                owner_id=self.owner_id,
             )
             page = EntryPagination()
         found = page.paginate_queryset(self.filter_queryset(rows), request, view=self)
@@ -237,7 +260,9 @@ class TransactionViewSet(ListModelMixin, TenantViewSet[Transaction]):
         return self.answer(self._representation(posted.id), status=201, is_replay=posted.is_replay)
 
     def _representation(self, transaction_id: UUID) -> Any:
-        found = queries.transaction_in_full(tenant_id=self.tenant_id, transaction_id=transaction_id)
+        found = queries.transaction_in_full(
+            tenant_id=self.tenant_id, transaction_id=transaction_id, owner_id=self.owner_id
+        )
         return {
             **serializers.TransactionSummary(found.transaction).data,
             "reversed_by": found.reversed_by,
@@ -256,9 +281,14 @@ class AccountHoldViewSet(ListModelMixin, TenantViewSet[Hold]):
     serializer_class = serializers.HoldResponse
     filter_backends = [DjangoFilterBackend]
     filterset_class = HoldFilter
+    permissions: ClassVar[dict[str, Permission]] = {"list": Permission.VIEW_HOLDS}
 
     def get_queryset(self) -> QuerySet[Hold]:
-        return queries.holds_of(tenant_id=self.tenant_id, account_id=self.kwargs["account_id"])
+        return queries.holds_of(
+            tenant_id=self.tenant_id,
+            account_id=self.kwargs["account_id"],
+            owner_id=self.owner_id,
+        )
 
 
 @extend_schema(tags=["Money movement"])
@@ -269,6 +299,16 @@ class HoldViewSet(RetrieveModelMixin, TenantViewSet[Hold]):
     queryset = Hold.objects.all()
     serializer_class = serializers.HoldResponse
     keyed_actions = ("create", "capture", "release")
+    permissions: ClassVar[dict[str, Permission]] = {
+        "retrieve": Permission.VIEW_HOLDS,
+        "create": Permission.PLACE_HOLDS,
+        "capture": Permission.PLACE_HOLDS,
+        "release": Permission.RELEASE_HOLDS,
+    }
+
+    def get_queryset(self) -> QuerySet[Hold]:
+        holds = super().get_queryset()
+        return holds if self.owner_id is None else holds.filter(account__owner_id=self.owner_id)
 
     @extend_schema(
         operation_id="place_hold",
@@ -332,6 +372,7 @@ class TrialBalanceViewSet(TenantViewSet[Entry]):
     queryset = Entry.objects.none()
     serializer_class = serializers.TrialBalanceResponse
     query_params_by_action: ClassVar[dict[str, set[str]]] = {"retrieve": {"currency", "at"}}
+    permissions: ClassVar[dict[str, Permission]] = {"retrieve": Permission.VIEW_TRIAL_BALANCE}
 
     @extend_schema(
         tags=["Money movement"],

@@ -7,6 +7,7 @@ Reads no clock and no request. All amounts are minor units.
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from django.db import transaction
@@ -14,7 +15,7 @@ from django.db.models import F
 
 from accounts.models import Account
 from accounts.queries import account_for_update, accounts_for_update
-from core import outbox
+from core.changes import record_change
 from core.database import refusing, repeating
 from core.errors import IdempotencyConflict, InvalidRequest
 from core.idempotency import REUSED_KEY, fingerprint
@@ -103,7 +104,8 @@ def place_hold(
                 created_at=now,
             )
             _change_held(account.pk, +hold.amount)
-            _record(hold, "hold.placed", now)
+            placed = {"account_id": account.pk, "amount": hold.amount, "status": hold.status}
+            _record(hold, "hold.placed", now, after=placed)
         return PlacedHold(hold, is_replay=False)
 
     # A twin for another account took the key while we looked: look again, and find it.
@@ -172,7 +174,7 @@ def capture_hold(
     return repeating(capture, on_constraint="transaction_idempotency_key_unique")
 
 
-def release_hold(*, tenant_id: UUID, hold_id: UUID, now: datetime) -> Hold:
+def release_hold(*, tenant_id: UUID, hold_id: UUID, now: datetime, reason: str = "") -> Hold:
     """
     Give the reserved amount back.
 
@@ -185,7 +187,7 @@ def release_hold(*, tenant_id: UUID, hold_id: UUID, now: datetime) -> Hold:
         hold = _hold_for_update(hold)
         _refuse_unless_active(hold)
         _change_held(hold.account_id, -hold.amount)
-        _close(hold, Hold.Status.RELEASED, now)
+        _close(hold, Hold.Status.RELEASED, now, reason)
     return hold
 
 
@@ -232,18 +234,20 @@ def _hold_for_update(hold: Hold) -> Hold:
     return Hold.objects.select_for_update().get(pk=hold.pk)
 
 
-def _close(hold: Hold, status: Hold.Status, now: datetime) -> None:
+def _close(hold: Hold, status: Hold.Status, now: datetime, reason: str = "") -> None:
+    before = {"status": hold.status}
     hold.status = status
     hold.closed_at = now
     hold.save(update_fields=["status", "closed_at", "captured_amount", "transaction"])
-    _record(hold, f"hold.{status.value}", now)
+    after: dict[str, Any] = {"status": hold.status}
+    if hold.transaction_id is not None:
+        after |= {"captured_amount": hold.captured_amount, "transaction_id": hold.transaction_id}
+    _record(hold, f"hold.{status.value}", now, before=before, after=after, reason=reason)
 
 
 def _change_held(account_id: UUID, minor_units: int) -> None:
     Account.objects.filter(pk=account_id).update(held=F("held") + minor_units)
 
 
-def _record(hold: Hold, event_type: str, now: datetime) -> None:
-    outbox.record_event(
-        tenant_id=hold.tenant_id, event_type=event_type, resource_id=hold.pk, now=now
-    )
+def _record(hold: Hold, action: str, now: datetime, **fields: Any) -> None:
+    record_change(tenant_id=hold.tenant_id, action=action, object_id=hold.pk, now=now, **fields)

@@ -14,6 +14,7 @@ from uuid import UUID
 import psycopg
 from django.db import connection
 
+from core.caller import current_caller
 from core.database import refusing, repeating, sql_array, sql_text_array
 from core.errors import DomainError, InvalidRequest, PayloadTooLarge
 from core.ids import new_id
@@ -28,9 +29,9 @@ REVERSED_BEFORE = "The transaction was reversed before."
 _KEY_TAKEN = "transaction_idempotency_key_unique"
 
 _POST = """
-SELECT * FROM ledger_post(
-    %s::uuid, %s::boolean, %s::uuid[], %s::text[], %s::text[], %s::int[], %s::uuid[], %s::bigint[],
-    %s::text[], %s::bytea[], %s::text[], %s::text[], %s::date[], %s::jsonb[], %s::uuid[])
+SELECT p.* FROM florin_act_as(%s::uuid, %s, %s, %s) tenant_id CROSS JOIN LATERAL ledger_post(
+    tenant_id, %s::boolean, %s::uuid[], %s::text[], %s::text[], %s::int[], %s::uuid[], %s::bigint[],
+    %s::text[], %s::bytea[], %s::text[], %s::text[], %s::date[], %s::jsonb[], %s::uuid[]) p
 """
 
 
@@ -222,10 +223,14 @@ def _post_distinct(tenant_id: UUID, postings: Sequence[Posting], is_atomic: bool
 
 
 def _arguments(tenant_id: UUID, postings: Sequence[Posting], is_atomic: bool) -> tuple[object, ...]:
-    """Return the arguments of ledger_post. A column that no posting fills goes as one NULL."""
+    """Return the arguments of _POST. A column that no posting fills goes as one NULL."""
     legs = [(n, leg) for n, posting in enumerate(postings, 1) for leg in posting.legs]
+    caller = current_caller()
     return (
         tenant_id,
+        caller.actor_id,
+        caller.request_id,
+        caller.address,
         is_atomic,
         sql_array([posting.id.hex for posting in postings]),
         sql_text_array([posting.type for posting in postings]),

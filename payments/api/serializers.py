@@ -102,7 +102,9 @@ class CashResponse(_Posted):
 class TransferResponse(_Posted):
     source_account_id = serializers.UUIDField()
     destination_account_id = serializers.UUIDField()
-    source_balance_after = serializers.IntegerField(help_text="Minor units.")
+    source_balance_after = serializers.IntegerField(
+        allow_null=True, help_text="Minor units; null for a customer who is the receiver only."
+    )
 
 
 class BatchResult(serializers.Serializer[Any]):

@@ -1,7 +1,7 @@
 """Money movements over HTTP: translate, one call, translate."""
 
 import datetime as dt
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 from django.utils import timezone
@@ -14,6 +14,7 @@ from core.api.errors import field_errors
 from core.api.views import TenantViewSet
 from core.errors import PayloadTooLarge
 from core.money import Money
+from core.permissions import Permission
 from ledger.services import BATCH_MAX, Outcome, PostedTransaction, refusal_of
 from payments import services
 from payments.api import examples, serializers
@@ -26,6 +27,7 @@ _BATCH_REFUSED = "batch_refused"
 class _CashViewSet(TenantViewSet[Any]):
     serializer_class = serializers.CashResponse
     keyed_actions = ("create",)
+    permissions: ClassVar[dict[str, Permission]] = {"create": Permission.MOVE_CASH}
 
     def movement(self) -> CashMovement:
         key = self.idempotency_key
@@ -76,6 +78,11 @@ class WithdrawalViewSet(_CashViewSet):
 class TransferViewSet(TenantViewSet[Any]):
     serializer_class = serializers.TransferResponse
     keyed_actions = ("create", "batch")
+    permissions: ClassVar[dict[str, Permission]] = {
+        "create": Permission.MAKE_TRANSFERS,
+        "batch": Permission.MAKE_TRANSFER_BATCHES,
+        "retrieve": Permission.VIEW_TRANSACTIONS,
+    }
 
     @extend_schema(
         tags=["Money movement"],
@@ -88,7 +95,9 @@ class TransferViewSet(TenantViewSet[Any]):
     def create(self, request: Request) -> Response:
         key = self.idempotency_key
         body = self.validated(serializers.TransferRequest)
-        posted = services.make_transfer(tenant_id=self.tenant_id, transfer=_transfer(body, key))
+        posted = services.make_transfer(
+            tenant_id=self.tenant_id, transfer=_transfer(body, key), owner_id=self.owner_id
+        )
         return self.answer(_transfer_body(posted), status=201, is_replay=posted.is_replay)
 
     @extend_schema(
@@ -99,7 +108,7 @@ class TransferViewSet(TenantViewSet[Any]):
         examples=[examples.TRANSFER],
     )
     def retrieve(self, request: Request, pk: UUID) -> Response:
-        transfer = transfer_of(tenant_id=self.tenant_id, transfer_id=pk)
+        transfer = transfer_of(tenant_id=self.tenant_id, transfer_id=pk, owner_id=self.owner_id)
         return Response(serializers.TransferResponse(transfer).data)
 
     @extend_schema(
@@ -165,6 +174,7 @@ class TransferViewSet(TenantViewSet[Any]):
 class AccountTransferViewSet(TenantViewSet[Any]):
     serializer_class = serializers.TransferResponse
     keyed_actions = ("create",)
+    permissions: ClassVar[dict[str, Permission]] = {"create": Permission.MAKE_TRANSFERS}
 
     @extend_schema(
         tags=["Money movement"],
@@ -178,7 +188,9 @@ class AccountTransferViewSet(TenantViewSet[Any]):
         key = self.idempotency_key
         body = self.validated(serializers.AccountTransferRequest)
         transfer = _transfer({**body, "source_account_id": account_id}, key)
-        posted = services.make_transfer(tenant_id=self.tenant_id, transfer=transfer)
+        posted = services.make_transfer(
+            tenant_id=self.tenant_id, transfer=transfer, owner_id=self.owner_id
+        )
         return self.answer(_transfer_body(posted), status=201, is_replay=posted.is_replay)
 
 

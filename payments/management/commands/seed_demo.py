@@ -16,6 +16,7 @@ from core.errors import DomainError
 from core.money import Money
 from identity import queries as identity_queries
 from identity import services as identity
+from identity.errors import RefusedKey
 from identity.models import Tenant, User
 from ledger import services as ledger
 from payments import services as payments
@@ -69,11 +70,11 @@ def _write(path: Path, values: dict[str, str]) -> None:
 def _key(tenant: Tenant, known: str | None) -> str:
     if known:
         try:
-            principal = identity_queries.principal_of_key(key=known, now=timezone.now())
-        except DomainError:
+            verified = identity_queries.principal_of_key(key=known, now=timezone.now())
+        except (DomainError, RefusedKey):
             pass  # Revoked, or of a database that is gone: make another.
         else:
-            if principal.tenant_id == tenant.pk:
+            if verified.principal.tenant_id == tenant.pk:
                 return known
     issued = identity.create_api_key(
         tenant_id=tenant.pk, name="Demo", scopes=["read", "write", "admin"], now=timezone.now()

@@ -1,0 +1,116 @@
+"""
+How many requests a caller may make, and whether its credential has just been ended: one atomic
+round trip to Redis at each request.
+
+Where Redis does not answer, requests go on: a limit is not worth an outage. A metric and a log line
+say so, and for a second nobody asks again, so that a dead Redis costs no request its time-out.
+"""
+
+import functools
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import redis
+import structlog
+from django.conf import settings
+from prometheus_client import Counter
+
+logger = structlog.get_logger(__name__)
+
+WINDOW_S = 60
+# Slots of the window: a request leaves it within one slot of its minute, never before.
+SLOTS = 120
+TIMEOUT_S = 0.25
+# After a failure, how long nobody asks.
+PAUSE_S = 1.0
+# Longer than any process trusts a key that it has verified.
+_END_REMEMBERED_S = 60
+
+skipped_total = Counter(
+    "florin_rate_limit_skipped_total", "Requests that were let through because Redis was down."
+)
+refused_total = Counter("florin_rate_limited_total", "Requests refused by the rate limit.", ["by"])
+
+_script = (Path(__file__).with_name("limiting.lua")).read_text(encoding="utf-8")
+_asks_again_at = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a caller stands after this request was counted, or refused."""
+
+    limit: int
+    remaining: int
+    # Seconds until the oldest counted request leaves the window.
+    reset_s: int
+    is_allowed: bool
+    # The credential was revoked or rotated away by another process, this very moment.
+    is_ended: bool
+
+
+def count_request(*, who: str, limit: int, credential: bytes | None = None) -> Standing | None:
+    """
+    Count a request of `who` in the last minute, unless that has `limit` already; None: Redis is
+    down, and nobody counts. One round trip.
+    """
+    global _asks_again_at
+    if time.monotonic() < _asks_again_at:
+        skipped_total.inc()
+        return None
+    keys = [f"florin:rate:{who}", _end_key(credential) if credential else ""]
+    try:
+        allowed, remaining, reset_ms, ended = _sliding_window()(
+            keys=keys, args=[limit, WINDOW_S * 1000, SLOTS]
+        )
+    except redis.RedisError as error:
+        _asks_again_at = time.monotonic() + PAUSE_S
+        skipped_total.inc()
+        logger.error("rate limit not counted", fault=type(error).__name__)
+        return None
+    if not allowed:
+        refused_total.labels(who.split(":", 1)[0]).inc()
+    return Standing(
+        limit=limit,
+        remaining=int(remaining),
+        reset_s=max(1, math.ceil(int(reset_ms) / 1000)),
+        is_allowed=bool(allowed),
+        is_ended=bool(ended),
+    )
+
+
+def spread_the_end_of(credentials: list[bytes]) -> None:
+    """Tell every web process that these credentials are dead, before the caller hears of it."""
+    try:
+        with _client().pipeline(transaction=False) as pipeline:
+            for credential in credentials:
+                pipeline.set(_end_key(credential), 1, ex=_END_REMEMBERED_S)
+            pipeline.execute()
+    except redis.RedisError as error:
+        # The database says it too: every process asks it within API_KEY_CACHE_S.
+        logger.warning("end of a credential not spread", fault=type(error).__name__)
+
+
+def _end_key(credential: bytes) -> str:
+    return f"florin:ended:{credential.hex()[:32]}"
+
+
+@functools.cache
+def _client_of(url: str) -> "redis.Redis":
+    return redis.Redis.from_url(
+        url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, decode_responses=True
+    )
+
+
+def _client() -> "redis.Redis":
+    return _client_of(settings.REDIS_URL)
+
+
+@functools.cache
+def _script_of(url: str) -> "redis.commands.core.Script":
+    return _client_of(url).register_script(_script)
+
+
+def _sliding_window() -> "redis.commands.core.Script":
+    return _script_of(settings.REDIS_URL)

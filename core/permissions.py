@@ -1,0 +1,133 @@
+"""
+Who may do what: the one table. The API, the back office and docs/permissions.md all read it.
+
+A person's role decides, a key's scope. Customers reach their own accounts only, wherever they are
+let in at all. `manage.py show_permissions` prints the table.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from django.db.models import TextChoices
+
+
+class Role(TextChoices):
+    # Own accounts only.
+    CUSTOMER = "customer"
+    # Works with accounts and money.
+    OPERATOR = "operator"
+    # Also undoes, and lets loose what was stopped.
+    SUPERVISOR = "supervisor"
+    # Also people, keys and settings.
+    ADMIN = "admin"
+    # Reads everything, changes nothing.
+    AUDITOR = "auditor"
+
+
+class Scope(TextChoices):
+    READ = "read"
+    WRITE = "write"
+    # Implies the others.
+    ADMIN = "admin"
+
+
+class Permission(StrEnum):
+    KNOW_ONESELF = "me.view"
+    VIEW_ACCOUNTS = "accounts.view"
+    OPEN_ACCOUNTS = "accounts.open"
+    CHANGE_ACCOUNTS = "accounts.change"
+    FREEZE_ACCOUNTS = "accounts.freeze"
+    UNFREEZE_ACCOUNTS = "accounts.unfreeze"
+    VIEW_TRANSACTIONS = "transactions.view"
+    VIEW_HOLDS = "holds.view"
+    VIEW_TRIAL_BALANCE = "trial_balance.view"
+    MAKE_TRANSFERS = "transfers.make"
+    MAKE_TRANSFER_BATCHES = "transfers.make_batches"
+    MOVE_CASH = "cash.move"
+    PLACE_HOLDS = "holds.place"
+    RELEASE_HOLDS = "holds.release"
+    REVERSE_TRANSACTIONS = "transactions.reverse"
+    POST_JOURNALS = "journals.post"
+    VIEW_USERS = "users.view"
+    MANAGE_USERS = "users.manage"
+    VIEW_API_KEYS = "api_keys.view"
+    MANAGE_API_KEYS = "api_keys.manage"
+    VIEW_AUDIT = "audit.view"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a permission is for, and who has it."""
+
+    what: str
+    scope: Scope
+    roles: frozenset[Role]
+
+
+_STAFF = frozenset({Role.OPERATOR, Role.SUPERVISOR, Role.ADMIN})
+_SEEING_STAFF = _STAFF | {Role.AUDITOR}
+_EVERYBODY = _SEEING_STAFF | {Role.CUSTOMER}
+_SUPERVISORS = frozenset({Role.SUPERVISOR, Role.ADMIN})
+_ADMINS = frozenset({Role.ADMIN})
+_P = Permission
+
+RULES: dict[Permission, Rule] = {
+    _P.KNOW_ONESELF: Rule("ask who one is", Scope.READ, _EVERYBODY),
+    _P.VIEW_ACCOUNTS: Rule("see accounts, balances, entries, statements", Scope.READ, _EVERYBODY),
+    _P.OPEN_ACCOUNTS: Rule("open accounts", Scope.WRITE, _STAFF),
+    _P.CHANGE_ACCOUNTS: Rule(
+        "change an account's name, metadata, overdraft limit", Scope.WRITE, _SUPERVISORS
+    ),
+    _P.FREEZE_ACCOUNTS: Rule("freeze an account", Scope.WRITE, _STAFF),
+    _P.UNFREEZE_ACCOUNTS: Rule("unfreeze or close an account", Scope.WRITE, _SUPERVISORS),
+    _P.VIEW_TRANSACTIONS: Rule("see transactions and transfers", Scope.READ, _EVERYBODY),
+    _P.VIEW_HOLDS: Rule("see holds", Scope.READ, _EVERYBODY),
+    _P.VIEW_TRIAL_BALANCE: Rule("see the trial balance", Scope.READ, _SUPERVISORS | {Role.AUDITOR}),
+    _P.MAKE_TRANSFERS: Rule("make transfers", Scope.WRITE, _STAFF | {Role.CUSTOMER}),
+    _P.MAKE_TRANSFER_BATCHES: Rule("make transfers in batches", Scope.WRITE, _STAFF),
+    _P.MOVE_CASH: Rule("book deposits and withdrawals", Scope.WRITE, _STAFF),
+    _P.PLACE_HOLDS: Rule("place and capture holds", Scope.WRITE, _STAFF),
+    _P.RELEASE_HOLDS: Rule("release holds", Scope.WRITE, _SUPERVISORS),
+    _P.REVERSE_TRANSACTIONS: Rule("reverse transactions", Scope.WRITE, _SUPERVISORS),
+    _P.POST_JOURNALS: Rule("post journals", Scope.ADMIN, _ADMINS),
+    _P.VIEW_USERS: Rule("see users", Scope.ADMIN, _ADMINS | {Role.AUDITOR}),
+    _P.MANAGE_USERS: Rule("add and change users, set passwords", Scope.ADMIN, _ADMINS),
+    _P.VIEW_API_KEYS: Rule("see API keys and their audit", Scope.ADMIN, _ADMINS | {Role.AUDITOR}),
+    _P.MANAGE_API_KEYS: Rule("make, rotate and revoke API keys", Scope.ADMIN, _ADMINS),
+    _P.VIEW_AUDIT: Rule("see the audit trail", Scope.ADMIN, _ADMINS | {Role.AUDITOR}),
+}
+
+# What `GET /me` says of a person, in the words of keys.
+SCOPES_BY_ROLE: dict[str, frozenset[str]] = {
+    Role.CUSTOMER: frozenset({Scope.READ, Scope.WRITE}),
+    Role.OPERATOR: frozenset({Scope.READ, Scope.WRITE}),
+    Role.SUPERVISOR: frozenset({Scope.READ, Scope.WRITE}),
+    Role.ADMIN: frozenset(Scope),
+    Role.AUDITOR: frozenset({Scope.READ}),
+}
+
+
+def scope_allows(scopes: frozenset[str], permission: Permission) -> bool:
+    """Say whether a key with these scopes has the permission."""
+    return RULES[permission].scope in scopes or Scope.ADMIN in scopes
+
+
+def role_allows(role: str, permission: Permission) -> bool:
+    """Say whether a person in this role has the permission; customers: for what is theirs."""
+    return role in RULES[permission].roles
+
+
+def table() -> str:
+    """Return the table of docs/permissions.md, in Markdown."""
+    head = ["permission", "for", "key's scope", *Role]
+    lines = [head, ["---"] * len(head)]
+    for permission, rule in RULES.items():
+        marks = [_mark(role, rule) for role in Role]
+        lines.append([f"`{permission}`", rule.what, f"`{rule.scope}`", *marks])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def _mark(role: Role, rule: Rule) -> str:
+    if role not in rule.roles:
+        return ""
+    return "own" if role is Role.CUSTOMER else "yes"

@@ -1,0 +1,212 @@
+"""
+The audit chain: rows that are written once are sealed, off the hot path, into blocks that each
+hold the hash of the one before. What is changed, taken out or slipped in afterwards shows.
+
+Written rows have numbers from a sequence, but commit in any order: a number that is missing now may
+still come. Such gaps are remembered until every transaction that might fill them has ended.
+
+A chain alone does not stop someone who can write all of it anew. Note its head outside the database
+(each block is logged) and have it checked: docs/audit.md.
+"""
+
+import datetime as dt
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import structlog
+from django.db import connection, transaction
+
+from core.models import AuditBlock, SealCursor
+
+logger = structlog.get_logger(__name__)
+
+GENESIS = bytes(32)
+BLOCK_ROWS_MAX = 5_000
+DIGEST_BYTES = 32
+# Whoever took a number before it had a transaction id, which takes microseconds, has one by then.
+_GAP_AGE_MIN_S = 60
+# No transaction of ours lives as long. After a restore into a new cluster the ids start afresh, and
+# only this lets a gap go.
+_GAP_AGE_MAX_S = 3_600
+# "fl" and "seal" in letters' numbers: any constant that nobody else locks.
+_LOCK = 0x666C7365
+
+Gap = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """
+    A kind of rows to seal.
+
+    `new_sql` returns (number, row id or NULL) of what was written in a range of numbers, in order;
+    takes first, last, and how many at most. `digest_sql` returns (id, digest or NULL) for
+    an array of row ids, in its order. `all_sql` returns the id of every row there is.
+    """
+
+    name: str
+    # What a row is called in a report.
+    row_name: str
+    new_sql: str
+    digest_sql: str
+    all_sql: str
+
+
+_streams: dict[str, Stream] = {}
+_LAST_NUMBER = 2**63 - 1
+
+
+def register_stream(stream: Stream) -> None:
+    """Have rows of an app sealed; called from its `ready`."""
+    _streams[stream.name] = stream
+
+
+def streams() -> dict[str, Stream]:
+    return dict(_streams)
+
+
+register_stream(
+    Stream(
+        name="audit",
+        row_name="audit record",
+        new_sql="SELECT id, id::text FROM core_auditrecord WHERE id BETWEEN %s AND %s"
+        " ORDER BY id LIMIT %s",
+        digest_sql="SELECT w.id, core_audit_digest(r) FROM unnest(%s::text[]) WITH ORDINALITY"
+        " w(id, n) LEFT JOIN core_auditrecord r ON r.id = w.id::bigint ORDER BY w.n",
+        all_sql="SELECT id::text FROM core_auditrecord ORDER BY id",
+    )
+)
+
+
+def seal_new_rows(*, now: dt.datetime) -> int:
+    """
+    Seal what was written since the last time; return how many rows.
+
+    Safe to run side by side: one does the work, the others find it taken. Each block commits by
+    itself, so that a crash loses nothing that is sealed.
+    """
+    sealed = 0
+    for stream in _streams.values():
+        while True:
+            rows, is_more = _seal_block(stream, now)
+            sealed += rows
+            if not is_more:
+                break
+    return sealed
+
+
+def block_hash(block: AuditBlock) -> bytes:
+    """Return what the block's hash must be: SHA-256 of all its other columns."""
+    digest = hashlib.sha256()
+    head = (str(block.number), block.stream, block.sealed_at.astimezone(dt.UTC).isoformat())
+    for part in (*head, ",".join(block.row_ids)):
+        digest.update(part.encode() + b"\x00")
+    digest.update(bytes(block.previous_hash))
+    digest.update(bytes(block.row_digests))
+    return digest.digest()
+
+
+def digests_of(stream: Stream, row_ids: list[str]) -> list[tuple[str, bytes | None]]:
+    """Return the rows' digests as they are now, in the order given; None: there is no such row."""
+    with connection.cursor() as cursor:
+        cursor.execute(stream.digest_sql, [row_ids])
+        return [(id_, None if found is None else bytes(found)) for id_, found in cursor.fetchall()]
+
+
+def _seal_block(stream: Stream, now: dt.datetime) -> tuple[int, bool]:
+    """Seal one block at most; return how many rows, and whether there may be more."""
+    with transaction.atomic():
+        if not _is_ours_to_do():
+            return 0, False
+        cursor, _ = SealCursor.objects.get_or_create(stream=stream.name)
+        oldest_open, next_id = _open_transactions()
+        late = [row for first, last, _, _ in cursor.gaps for row in _written(stream, first, last)]
+        new = list(_written(stream, cursor.position + 1, _LAST_NUMBER))
+        rows = sorted(late + new)
+        position = new[-1][0] if new else cursor.position
+        gaps = [
+            gap
+            for gap in _gaps_left([tuple(gap) for gap in cursor.gaps], [n for n, _ in late])
+            if not _is_settled(gap, now, oldest_open)
+        ]
+        numbers = [cursor.position, *(number for number, _ in new)]
+        seen_at = int(now.timestamp())
+        gaps += [
+            (one + 1, other - 1, seen_at, next_id)
+            for one, other in pairwise(numbers)
+            if other > one + 1
+        ]
+        ids = [row_id for _, row_id in rows if row_id is not None]
+        if ids:
+            _append_block(stream, ids, now)
+        if rows or gaps != [tuple(gap) for gap in cursor.gaps]:
+            cursor.position, cursor.gaps = position, gaps
+            cursor.save()
+    return len(ids), len(new) == BLOCK_ROWS_MAX
+
+
+def _append_block(stream: Stream, row_ids: list[str], now: dt.datetime) -> None:
+    last = AuditBlock.objects.order_by("-number").first()
+    digests = [digest for _, digest in digests_of(stream, row_ids)]
+    block = AuditBlock(
+        number=1 if last is None else last.number + 1,
+        stream=stream.name,
+        previous_hash=GENESIS if last is None else last.hash,
+        row_ids=row_ids,
+        row_digests=b"".join(digest for digest in digests if digest is not None),
+        sealed_at=now,
+    )
+    if len(block.row_digests) != DIGEST_BYTES * len(row_ids):
+        raise RuntimeError(f"a row of {stream.name} went while it was sealed")
+    block.hash = block_hash(block)
+    block.save(force_insert=True)
+    # Out of the database's reach, wherever logs are kept.
+    logger.info(
+        "audit block sealed",
+        number=block.number,
+        stream=stream.name,
+        rows=len(row_ids),
+        hash=block.hash.hex(),
+    )
+
+
+def _is_ours_to_do() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [_LOCK])
+        [taken] = cursor.fetchone() or [False]
+    return bool(taken)
+
+
+def _open_transactions() -> tuple[int, int]:
+    """Return the oldest transaction id that is still open, and the next that will be given."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint"
+            " FROM pg_current_snapshot() s"
+        )
+        oldest, following = cursor.fetchone() or (0, 0)
+    return int(oldest), int(following)
+
+
+def _written(stream: Stream, first: int, last: int) -> Iterator[tuple[int, str | None]]:
+    with connection.cursor() as cursor:
+        cursor.execute(stream.new_sql, [first, last, BLOCK_ROWS_MAX])
+        yield from cursor.fetchall()
+
+
+def _gaps_left(gaps: list[Gap], filled: list[int]) -> Iterator[Gap]:
+    """Yield the gaps without the numbers that have come since."""
+    for first, last, seen_at, precedes in gaps:
+        inside = sorted(number for number in filled if first <= number <= last)
+        for one, other in pairwise([first - 1, *inside, last + 1]):
+            if other > one + 1:
+                yield one + 1, other - 1, seen_at, precedes
+
+
+def _is_settled(gap: Gap, now: dt.datetime, oldest_open: int) -> bool:
+    """Say whether nothing can fill the gap any more."""
+    _, _, seen_at, precedes = gap
+    age_s = now.timestamp() - seen_at
+    return age_s > _GAP_AGE_MAX_S or (age_s > _GAP_AGE_MIN_S and oldest_open >= precedes)

@@ -1,0 +1,25 @@
+"""Who a credential speaks for."""
+
+from identity.queries.keys import credential_digest, forget_verified_keys, principal_of_key
+from identity.queries.people import Identity, users_with_second_factor, who_is
+from identity.queries.tokens import (
+    AccessToken,
+    access_token,
+    principal_of_token,
+    public_keys,
+    signing_keys,
+)
+
+__all__ = [
+    "AccessToken",
+    "Identity",
+    "access_token",
+    "credential_digest",
+    "forget_verified_keys",
+    "principal_of_key",
+    "principal_of_token",
+    "public_keys",
+    "signing_keys",
+    "users_with_second_factor",
+    "who_is",
+]

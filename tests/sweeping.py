@@ -1,0 +1,172 @@
+"""
+Every operation of the API with a request that its owner gets through with: what the sweeps of
+tests/test_tenancy_sweep.py send in other people's names.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from django.urls import URLPattern, URLResolver, get_resolver
+
+from core.permissions import Permission
+
+Route = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """A tenant with one of everything. Ids in the words of paths and bodies."""
+
+    ids: dict[str, str]
+    # What a person has in hand: good once.
+    refresh: str
+
+    def __getitem__(self, name: str) -> str:
+        return self.ids[name]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """
+    One operation. `ids` names what fills the path, in order; `names_another` is whether path,
+    query or body holds an id of the world's: then it does not exist for strangers.
+    """
+
+    ids: tuple[str, ...] = ()
+    query: str = ""
+    body: Callable[[World], Any] = lambda _: None
+    names_another: bool = True
+    # Of many items, each answered by itself: a stranger's are refused one by one.
+    is_batch: bool = False
+    # Takes no credentials of ours.
+    is_public: bool = False
+
+    def url(self, route: Route, world: World) -> str:
+        ids = iter(self.ids)
+        path = re.sub(r"<uuid:\w+>", lambda _: world[next(ids)], route[1])
+        return path + self.query.format(**world.ids)
+
+
+def _of(**fields: Any) -> Callable[[World], dict[str, Any]]:
+    """A body; values such as "{account}" are filled from the world."""
+    return lambda world: {
+        name: value.format(**world.ids) if isinstance(value, str) else value
+        for name, value in fields.items()
+    }
+
+
+_REASON = _of(reason="x")
+_MONEY = {"amount": 1, "currency": "USD"}
+_ACCOUNT = ("account",)
+
+CASES: dict[Route, Case] = {
+    ("post", "/auth/token"): Case(
+        is_public=True, body=_of(email="{email}", password="{password}"), names_another=False
+    ),
+    ("post", "/auth/token/refresh"): Case(
+        is_public=True, body=lambda w: {"refresh": w.refresh}, names_another=False
+    ),
+    ("post", "/auth/token/revoke"): Case(
+        is_public=True, body=lambda w: {"refresh": w.refresh}, names_another=False
+    ),
+    ("get", "/me"): Case(names_another=False),
+    ("get", "/users"): Case(names_another=False),
+    ("post", "/users"): Case(
+        body=_of(email="new@bank.test", password="a-long-password-1", role="auditor"),
+        names_another=False,
+    ),
+    ("get", "/users/<uuid:pk>"): Case(("user",)),
+    ("patch", "/users/<uuid:pk>"): Case(("user",), body=_of(full_name="Ada L.")),
+    ("get", "/api-keys"): Case(names_another=False),
+    ("post", "/api-keys"): Case(body=_of(name="k", scopes=["read"]), names_another=False),
+    ("get", "/api-keys/audit"): Case(names_another=False),
+    ("get", "/api-keys/<uuid:pk>"): Case(("api_key",)),
+    ("delete", "/api-keys/<uuid:pk>"): Case(("api_key",)),
+    ("put", "/api-keys/<uuid:pk>/rotate"): Case(("api_key",), body=_of()),
+    ("get", "/audit-records"): Case(names_another=False),
+    ("get", "/accounts"): Case(names_another=False),
+    ("post", "/accounts"): Case(body=_of(type="checking", currency="USD"), names_another=False),
+    ("post", "/accounts/batch"): Case(
+        body=_of(accounts=[{"type": "checking", "currency": "USD"}]), names_another=False
+    ),
+    ("get", "/accounts/<uuid:pk>"): Case(_ACCOUNT),
+    ("patch", "/accounts/<uuid:pk>"): Case(_ACCOUNT, body=_of(name="mine")),
+    ("post", "/accounts/<uuid:pk>/freeze"): Case(_ACCOUNT, body=_REASON),
+    ("post", "/accounts/<uuid:pk>/unfreeze"): Case(("frozen",), body=_REASON),
+    ("post", "/accounts/<uuid:pk>/close"): Case(("empty",), body=_REASON),
+    ("get", "/accounts/<uuid:account_id>/balance"): Case(_ACCOUNT),
+    ("get", "/accounts/<uuid:account_id>/entries"): Case(_ACCOUNT),
+    ("get", "/accounts/<uuid:account_id>/holds"): Case(_ACCOUNT),
+    ("get", "/accounts/<uuid:account_id>/operations"): Case(_ACCOUNT),
+    ("get", "/accounts/<uuid:account_id>/statement"): Case(
+        _ACCOUNT, query="?from=2020-01-01&to=2020-02-01"
+    ),
+    ("post", "/accounts/<uuid:account_id>/transfers"): Case(
+        _ACCOUNT, body=_of(destination_account_id="{other}", **_MONEY)
+    ),
+    ("post", "/deposits"): Case(body=_of(account_id="{account}", **_MONEY)),
+    ("post", "/withdrawals"): Case(body=_of(account_id="{account}", **_MONEY)),
+    ("post", "/transfers"): Case(
+        body=_of(source_account_id="{account}", destination_account_id="{other}", **_MONEY)
+    ),
+    ("post", "/transfers/batch"): Case(
+        body=lambda w: {
+            "transfers": [
+                {
+                    "source_account_id": w["account"],
+                    "destination_account_id": w["other"],
+                    **_MONEY,
+                }
+            ]
+        },
+        is_batch=True,
+    ),
+    ("get", "/transfers/<uuid:pk>"): Case(("transfer",)),
+    ("get", "/transactions"): Case(query="?account_id={account}"),
+    ("get", "/transactions/<uuid:pk>"): Case(("transfer",)),
+    ("post", "/transactions"): Case(
+        body=lambda w: {
+            "currency": "USD",
+            "entries": [
+                {"account_id": w["account"], "amount": -1},
+                {"account_id": w["other"], "amount": 1},
+            ],
+        }
+    ),
+    ("post", "/transactions/<uuid:pk>/reverse"): Case(("transfer",), body=_REASON),
+    ("post", "/holds"): Case(body=_of(account_id="{account}", **_MONEY)),
+    ("get", "/holds/<uuid:pk>"): Case(("hold",)),
+    ("post", "/holds/<uuid:pk>/capture"): Case(
+        ("hold",), body=_of(destination_account_id="{other}")
+    ),
+    ("post", "/holds/<uuid:pk>/release"): Case(("hold",), body=_of()),
+    ("get", "/ledger/trial-balance"): Case(names_another=False),
+}
+
+
+def api_routes() -> Iterator[tuple[Route, Permission | None]]:
+    """Every method and path below /api/v1 that answers, and what it asks of its caller."""
+    for path, pattern in _patterns():
+        if path.startswith("api/v1/"):
+            for method, action in getattr(pattern.callback, "actions", {}).items():
+                permission = pattern.callback.cls.permissions.get(action)
+                yield (method, "/" + path.removeprefix("api/v1/")), permission
+
+
+def other_routes() -> Iterator[str]:
+    """Every path outside /api/v1."""
+    return (path for path, _ in _patterns() if not path.startswith("api/v1/"))
+
+
+def _patterns() -> Iterator[tuple[str, Any]]:
+    def walk(patterns: Any, before: str) -> Iterator[tuple[str, Any]]:
+        for each in patterns:
+            path = before + str(each.pattern)
+            if isinstance(each, URLResolver):
+                yield from walk(each.url_patterns, path)
+            elif isinstance(each, URLPattern):
+                yield path, each
+
+    return walk(get_resolver().url_patterns, "")
