@@ -16,6 +16,9 @@ def main() -> None:
         if not VENV_PYTHON.exists() or Path(sys.prefix) == VENV_PYTHON.parent.parent:
             raise SystemExit("Django is not installed here: run `make setup` first.") from None
         os.execv(VENV_PYTHON, [str(VENV_PYTHON), *sys.argv])
+    from core.caller import ACTOR_LENGTH_MAX, Caller, begin_call
+
+    begin_call(Caller(f"command:{''.join(sys.argv[1:2])}"[:ACTOR_LENGTH_MAX]))
     execute_from_command_line(sys.argv)
 
 

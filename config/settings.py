@@ -12,6 +12,8 @@ import django_stubs_ext
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from core import logs
+
 # ModelAdmin[Hold] and QuerySet[Hold] are written in the code and read by mypy only.
 django_stubs_ext.monkeypatch()
 
@@ -59,7 +61,10 @@ def _refuse_insecure_production() -> None:
     if not env.str("REDIS_URL", default=""):
         faults.append("REDIS_URL must be set")
     if not _are_own_jwt_keys(env.list("JWT_KEYS", default=[_INSECURE_JWT_KEY])):
-        faults.append("JWT_KEYS must hold keys of your own: manage.py make_jwt_key makes one")
+        faults.append(
+            "JWT_KEYS must hold keys of your own"
+            " (FLORIN_MODE=development manage.py make_jwt_key makes one)"
+        )
     if faults:
         raise ImproperlyConfigured("Production refuses to start: " + "; ".join(faults) + ".")
 
@@ -279,12 +284,14 @@ SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=IS_PRODUCTION)
 if env.bool("BEHIND_TLS_PROXY", default=False):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
-    "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
-    # A client's mistake is the client's to read; 4xx are not our log's business.
-    "loggers": {"django.request": {"level": "ERROR"}},
-}
+# --- Logs and metrics --------------------------------------------------------------------------
+LOG_LEVEL = env.str("LOG_LEVEL", default="INFO").upper()
+LOG_FORMAT = env.str("LOG_FORMAT", default="json" if IS_PRODUCTION else "console")
+if LOG_FORMAT not in logs.FORMATS:
+    raise ImproperlyConfigured("LOG_FORMAT is either json or console.")
+# One line for each HTTP request.
+REQUEST_LOG = env.bool("REQUEST_LOG", default=True)
+LOGGING_CONFIG = "core.logs.configure"
+LOGGING = logs.logging_settings(level=LOG_LEVEL, log_format=LOG_FORMAT)
+# With which Prometheus may scrape /metrics; without one, only an admin may.
+METRICS_TOKEN = env.str("METRICS_TOKEN", default="")

@@ -5,6 +5,8 @@ from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from core.api import catalogue, health
+from core.api.metrics import MetricsViewSet
+from identity.api.key_set import key_set
 
 api_v1 = [
     path("", include("identity.api.urls")),
@@ -20,6 +22,8 @@ urlpatterns = [
     path("api/docs/errors", catalogue.error_catalogue, name="errors"),
     path("health/live", health.live),
     path("health/ready", health.ready),
+    path("metrics", MetricsViewSet.as_view({"get": "retrieve"})),
+    path(".well-known/jwks.json", key_set),
     path("admin/", admin.site.urls),
 ]
 

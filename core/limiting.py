@@ -15,7 +15,8 @@ from pathlib import Path
 import redis
 import structlog
 from django.conf import settings
-from prometheus_client import Counter
+
+from core.metrics import rate_limit_skipped_total, rate_limited_total
 
 logger = structlog.get_logger(__name__)
 
@@ -27,11 +28,6 @@ TIMEOUT_S = 0.25
 PAUSE_S = 1.0
 # Longer than any process trusts a key that it has verified.
 _END_REMEMBERED_S = 60
-
-skipped_total = Counter(
-    "florin_rate_limit_skipped_total", "Requests that were let through because Redis was down."
-)
-refused_total = Counter("florin_rate_limited_total", "Requests refused by the rate limit.", ["by"])
 
 _script = (Path(__file__).with_name("limiting.lua")).read_text(encoding="utf-8")
 _asks_again_at = 0.0
@@ -57,7 +53,7 @@ def count_request(*, who: str, limit: int, credential: bytes | None = None) -> S
     """
     global _asks_again_at
     if time.monotonic() < _asks_again_at:
-        skipped_total.inc()
+        rate_limit_skipped_total.inc()
         return None
     keys = [f"florin:rate:{who}", _end_key(credential) if credential else ""]
     try:
@@ -66,11 +62,11 @@ def count_request(*, who: str, limit: int, credential: bytes | None = None) -> S
         )
     except redis.RedisError as error:
         _asks_again_at = time.monotonic() + PAUSE_S
-        skipped_total.inc()
+        rate_limit_skipped_total.inc()
         logger.error("rate limit not counted", fault=type(error).__name__)
         return None
     if not allowed:
-        refused_total.labels(who.split(":", 1)[0]).inc()
+        rate_limited_total.labels(who.split(":", 1)[0]).inc()
     return Standing(
         limit=limit,
         remaining=int(remaining),

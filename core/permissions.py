@@ -53,6 +53,7 @@ class Permission(StrEnum):
     VIEW_API_KEYS = "api_keys.view"
     MANAGE_API_KEYS = "api_keys.manage"
     VIEW_AUDIT = "audit.view"
+    VIEW_METRICS = "metrics.view"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,7 @@ RULES: dict[Permission, Rule] = {
     _P.VIEW_API_KEYS: Rule("see API keys and their audit", Scope.ADMIN, _ADMINS | {Role.AUDITOR}),
     _P.MANAGE_API_KEYS: Rule("make, rotate and revoke API keys", Scope.ADMIN, _ADMINS),
     _P.VIEW_AUDIT: Rule("see the audit trail", Scope.ADMIN, _ADMINS | {Role.AUDITOR}),
+    _P.VIEW_METRICS: Rule("scrape the metrics", Scope.ADMIN, _ADMINS),
 }
 
 # What `GET /me` says of a person, in the words of keys.

@@ -17,6 +17,7 @@ _CHECKS: dict[str, tuple[str, ...]] = {
     "mypy": (sys.executable, "-m", "mypy", "."),
     "lint-imports": (str(_PROGRAMS / "lint-imports"), "--no-logo"),
     "migrations": (*_MANAGE, "makemigrations", "--check", "--dry-run"),
+    "permissions": (*_MANAGE, "show_permissions", "--check"),
     "OpenAPI": (*_MANAGE, "spectacular", "--validate", "--fail-on-warn", "--file", os.devnull),
 }
 

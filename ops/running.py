@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import sys
 import time
@@ -132,7 +133,13 @@ def _start_everything(supervisor: Supervisor) -> None:
         log=LOCAL / "prepare.log",
     )
     say("the database is up to date")
-    web = _service("web", web_command(host, port), env)
+    # Where its processes put their figures together; old ones would count on.
+    metrics = LOCAL / "metrics"
+    shutil.rmtree(metrics, ignore_errors=True)
+    metrics.mkdir()
+    web = _service(
+        "web", web_command(host, port), {**env, "PROMETHEUS_MULTIPROC_DIR": str(metrics)}
+    )
     supervisor.start(web)
     _await_ready(supervisor, web, url)
     # Not earlier: on a small machine they would only slow the web's start down.

@@ -1,10 +1,10 @@
 """Every error leaves the API here, as RFC 9457 problem+json."""
 
-import logging
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 
+import structlog
 from django.core.exceptions import RequestDataTooBig
 from django.db import DatabaseError, InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -26,7 +26,7 @@ from core.errors import (
     Unavailable,
 )
 
-logger = logging.getLogger(__name__)
+logger = structlog.get_logger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER_S = "1"
@@ -141,7 +141,7 @@ def _as_refusal(error: Exception) -> Exception:
         refusal: DomainError = Locked("A needed row stayed locked. Send the same request again.")
     elif isinstance(error, OperationalError | InterfaceError):
         # Also the pool's time-out: a fast 503 instead of a hang.
-        logger.warning("database not available: %s", type(error.__cause__ or error).__name__)
+        logger.warning("database not available", fault=type(error.__cause__ or error).__name__)
         refusal = Unavailable("The database did not answer. Send the same request again.")
     else:
         return error

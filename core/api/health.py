@@ -1,15 +1,15 @@
 """Is the process alive; can it serve. Liveness asks nobody, readiness names each part."""
 
-import logging
 from collections.abc import Callable
 
 import redis
+import structlog
 from django.conf import settings
 from django.db import Error, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, JsonResponse
 
-logger = logging.getLogger(__name__)
+logger = structlog.get_logger(__name__)
 PROBE_TIMEOUT_S = 1
 
 
@@ -36,7 +36,7 @@ def _outcome(name: str, probe: Callable[[], None]) -> str:
     try:
         probe()
     except (Error, redis.RedisError, RuntimeError) as error:
-        logger.warning("not ready: %s: %s", name, type(error).__name__)
+        logger.warning("not ready", part=name, fault=type(error).__name__)
         return "unavailable"
     return "ok"
 

@@ -50,7 +50,7 @@ class FlorinViewSet(GenericViewSet[M]):
             count_stranger(request._request)
             return
         principal = cast(Principal, request.auth)
-        name_actor(principal.actor_id)
+        name_actor(principal.actor_id, principal.tenant_id)
         count_principal(request._request, principal)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
