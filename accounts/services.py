@@ -23,7 +23,7 @@ from core.ids import new_id
 from core.versions import refuse_unless_as_seen
 
 BATCH_MAX = 10_000
-_EXTERNAL_ID_TAKEN = "account_external_id_unique_in_tenant"
+EXTERNAL_ID_TAKEN = "account_external_id_unique_in_tenant"
 _TAKEN = "An account with this external id exists."
 _COLUMNS = (
     "id, tenant_id, owner_id, type, currency, status, name, external_id, overdraft_limit, metadata,"
@@ -50,7 +50,7 @@ def open_account(*, tenant_id: UUID, new: NewAccount, now: datetime) -> Account:
 
     :raises AccountAlreadyExists: the tenant has an account with this external id
     """
-    with refusing({_EXTERNAL_ID_TAKEN: AccountAlreadyExists(_TAKEN)}), transaction.atomic():
+    with refusing({EXTERNAL_ID_TAKEN: AccountAlreadyExists(_TAKEN)}), transaction.atomic():
         account = Account.objects.create(
             tenant_id=tenant_id,
             type=new.type,
@@ -112,7 +112,7 @@ def open_accounts(
         return results
 
     # Another call may take an external id after we looked; then look again.
-    return repeating(open_all, on_constraint=_EXTERNAL_ID_TAKEN)
+    return repeating(open_all, on_constraint=EXTERNAL_ID_TAKEN)
 
 
 def internal_account(*, tenant_id: UUID, role: str, currency: str, now: datetime) -> UUID:

@@ -228,8 +228,10 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "SWAGGER_UI_SETTINGS": {"persistAuthorization": True, "docExpansion": "list", "filter": True},
-    "POSTPROCESSING_HOOKS": ["core.api.schema.add_problem_responses"],
+    "POSTPROCESSING_HOOKS": ["core.api.schema.complete_document"],
     "SORT_OPERATIONS": False,
+    # "* `cash` - Cash" says nothing that the list of values has not said.
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
 }
 
 # --- People ------------------------------------------------------------------------------------

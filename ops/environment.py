@@ -2,7 +2,7 @@
 
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from ops.files import read_variables, write_variables
 from ops.layout import LOCAL
@@ -12,7 +12,7 @@ ENV_FILE = LOCAL / "env"
 DEMO_FILE = LOCAL / "demo.env"
 
 _SERVERS = ("DATABASE_URL", "REDIS_URL")
-_MADE_ONCE = {
+_MADE_ONCE: dict[str, Callable[[], str]] = {
     "SECRET_KEY": lambda: secrets.token_urlsafe(64),
     "API_KEY_PEPPER": lambda: secrets.token_urlsafe(64),
     # As `manage.py make_jwt_key` makes them: 32 bytes, and a name.

@@ -31,39 +31,54 @@ class ContractClient(APIClient):
 
 
 def _refuse_undocumented(path: str, method: str, response: Any) -> None:
-    document = _document()
+    paths = document()["paths"]
     match = next((p for p in _paths() if p[0].fullmatch(path)), None)
-    if match is None or method.lower() not in document["paths"][match[1]]:
+    if match is None or method.lower() not in paths[match[1]]:
         assert response.status_code in (404, 405), (method, path, response.status_code)
         return
-    answers = document["paths"][match[1]][method.lower()]["responses"]
+    answers = paths[match[1]][method.lower()]["responses"]
     status = str(response.status_code)
     assert status in answers, f"{method} {match[1]} does not document {status}: {response.content}"
-    if "content" not in answers[status]:
+    answer = resolved(answers[status])
+    for name, header in answer["headers"].items():
+        if resolved(header).get("required"):
+            assert name in response, f"{method} {match[1]}: {status} without {name}"
+    if "content" not in answer:
         assert not response.content
         return
-    [(media_type, content)] = answers[status]["content"].items()
+    [(media_type, content)] = answer["content"].items()
     assert response["Content-Type"] == media_type, (response["Content-Type"], media_type)
-    schema = {"$ref": f"#/paths/{_pointer(match[1])}/{method.lower()}/responses/{status}"}
-    schema = {"$ref": f"{schema['$ref']}/content/{_pointer(media_type)}/schema"}
-    errors = list(Draft202012Validator({**document, **schema}).iter_errors(response.json()))
-    assert not errors, f"{method} {match[1]}: {errors[0].json_path}: {errors[0].message}"
-    assert content
+    errors = faults(response.json(), content["schema"])
+    assert not errors, f"{method} {match[1]}: {errors[0]}"
+
+
+def resolved(node: dict[str, Any]) -> dict[str, Any]:
+    """Return what a reference into the document leads to; anything else as it is."""
+    if "$ref" not in node:
+        return node
+    found = document()
+    for part in node["$ref"].removeprefix("#/").split("/"):
+        found = found[part]
+    return found
+
+
+def faults(value: Any, schema: dict[str, Any]) -> list[str]:
+    """Return what is wrong with the value by a schema of the document."""
+    validator = Draft202012Validator(
+        {**document(), **schema}, format_checker=Draft202012Validator.FORMAT_CHECKER
+    )
+    return [f"{fault.json_path}: {fault.message}" for fault in validator.iter_errors(value)]
 
 
 @functools.cache
-def _document() -> dict[str, Any]:
-    document: dict[str, Any] = SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
-    return document
+def document() -> dict[str, Any]:
+    """Return the OpenAPI document as it is served."""
+    made: dict[str, Any] = SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
+    return made
 
 
 @functools.cache
 def _paths() -> list[tuple[re.Pattern[str], str]]:
     """Each path's pattern, those without parameters first."""
-    paths = sorted(_document()["paths"], key=lambda path: path.count("{"))
+    paths = sorted(document()["paths"], key=lambda path: path.count("{"))
     return [(re.compile(re.sub(r"\{\w+\}", r"[0-9a-f-]{36}", path)), path) for path in paths]
-
-
-def _pointer(part: str) -> str:
-    """Return a part of a JSON pointer within a URI fragment."""
-    return part.replace("~", "~0").replace("/", "~1").replace("{", "%7B").replace("}", "%7D")

@@ -5,7 +5,16 @@ from typing import Any
 from rest_framework import serializers
 
 from accounts.models import Account
-from core.api.fields import CurrencyField, IdField, MetadataField, StrictIntegerField, TextField
+from accounts.services import BATCH_MAX
+from core.api.fields import (
+    CurrencyField,
+    FieldErrorsField,
+    IdField,
+    ItemsField,
+    MetadataField,
+    StrictIntegerField,
+    TextField,
+)
 from core.money import BALANCE_MAX
 
 CUSTOMER_TYPES = [Account.Type.CHECKING, Account.Type.SAVING]
@@ -37,8 +46,8 @@ class OpenAccountRequest(serializers.Serializer[Any]):
 
 
 class OpenAccountsRequest(serializers.Serializer[Any]):
-    accounts = serializers.ListField(
-        child=serializers.DictField(), allow_empty=False, help_text="1 to 10,000 accounts."
+    accounts = ItemsField(
+        item=OpenAccountRequest, items_max=BATCH_MAX, help_text="1 to 10,000 accounts."
     )
 
 
@@ -84,12 +93,18 @@ class AccountResponse(serializers.ModelSerializer[Account]):
         read_only_fields = fields
 
 
+class NotOpened(serializers.Serializer[Any]):
+    """Why an account of a batch was not opened, as in a problem document."""
+
+    code = serializers.CharField()
+    detail = serializers.CharField()
+    errors = FieldErrorsField()  # type: ignore[assignment]  # a field here, as in every problem
+
+
 class OpenedAccount(serializers.Serializer[Any]):
     index = serializers.IntegerField()
     id = serializers.UUIDField(required=False)
-    error = serializers.DictField(
-        required=False, help_text="`code`, `detail` and `errors`, as in a problem document."
-    )
+    error = NotOpened(required=False)
 
 
 class OpenAccountsResponse(serializers.Serializer[Any]):

@@ -168,7 +168,11 @@ class AccountViewSet(ListModelMixin, TenantViewSet[Account]):
         items = self.validated(serializers.OpenAccountsRequest)["accounts"]
         if len(items) > services.BATCH_MAX:
             raise PayloadTooLarge(f"At most {services.BATCH_MAX} accounts in one call.")
-        return self.answer_once(lambda: (201, self._open_all(items)))
+        return self.answer_once(
+            lambda: (201, self._open_all(items)),
+            # Another call may take an external id after this one looked; then look again.
+            on_constraint=services.EXTERNAL_ID_TAKEN,
+        )
 
     def _open_all(self, items: list[dict[str, Any]]) -> dict[str, Any]:
         results: list[dict[str, Any]] = [{"index": index} for index in range(len(items))]

@@ -16,13 +16,14 @@ def moment(text: str, *, field: str) -> dt.datetime:
     try:
         # "+00:00" arrives as " 00:00" from clients that do not escape it.
         parsed = parse_datetime(text.replace(" ", "+"))
-    except ValueError:
-        parsed = None
-    if parsed is None or parsed.tzinfo is None:
-        raise InvalidRequest(
-            f"{field} is a time such as 2026-01-31T12:00:00Z, with its offset.", field=field
-        )
-    return parsed
+        if parsed is not None and parsed.tzinfo is not None:
+            # PostgreSQL knows no offset beyond 15:59, and nothing before the year 1.
+            return parsed.astimezone(dt.UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise InvalidRequest(
+        f"{field} is a time such as 2026-01-31T12:00:00Z, with its offset.", field=field
+    )
 
 
 def period_bound(text: str, *, field: str) -> dt.datetime:
@@ -39,6 +40,6 @@ def period_bound(text: str, *, field: str) -> dt.datetime:
         day = None
     if day is None:
         return moment(text, field=field)
-    if field == "to":
+    if field == "to" and day < dt.date.max:
         day += dt.timedelta(days=1)
     return dt.datetime.combine(day, dt.time.min, tzinfo=dt.UTC)

@@ -39,6 +39,7 @@ FRAMEWORK_CODES = {
     406: ("not_acceptable", "Not acceptable"),
     413: ("payload_too_large", "The request is too large"),
     415: ("unsupported_media_type", "Unsupported media type"),
+    429: ("rate_limited", "Too many requests"),
 }
 _CREDENTIAL_CODES = ("invalid_token", "key_revoked", "key_expired")
 

@@ -1,4 +1,4 @@
-"""Serializer fields of the API's own types: amounts, currencies, metadata."""
+"""Serializer fields of the API's own types: amounts, currencies, texts, metadata, batches."""
 
 from typing import Any
 from uuid import UUID
@@ -7,7 +7,8 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from core.metadata import KEYS_MAX, VALUE_LENGTH_MAX, metadata_fault
+from core.api.schema import FIELD_ERRORS
+from core.metadata import KEY_LENGTH_MAX, KEYS_MAX, VALUE_LENGTH_MAX, metadata_fault
 from core.money import AMOUNT_MAX, EXPONENTS
 
 
@@ -39,6 +40,16 @@ class AmountField(StrictIntegerField):
         super().__init__(**kwargs)
 
 
+# The pattern is what JSON Schema can say of it; which three letters, the format names.
+CURRENCY = {
+    "type": "string",
+    "format": "iso-4217",
+    "pattern": "^[A-Z]{3}$",
+    "description": "ISO 4217 code.",
+}
+
+
+@extend_schema_field(CURRENCY)
 class CurrencyField(serializers.CharField):
     """An active ISO 4217 code, in capitals."""
 
@@ -47,7 +58,6 @@ class CurrencyField(serializers.CharField):
     def __init__(self, **kwargs: Any) -> None:
         kwargs.setdefault("min_length", 3)
         kwargs.setdefault("max_length", 3)
-        kwargs.setdefault("help_text", "ISO 4217 code.")
         super().__init__(**kwargs)
 
     def to_internal_value(self, data: Any) -> str:
@@ -60,6 +70,11 @@ class CurrencyField(serializers.CharField):
 class TextField(serializers.CharField):
     """A string of the caller's; PostgreSQL has no NUL character, and 123 is not a string."""
 
+    def __init__(self, **kwargs: Any) -> None:
+        if not kwargs.get("allow_blank"):
+            kwargs.setdefault("min_length", 1)
+        super().__init__(**kwargs)
+
     def to_internal_value(self, data: Any) -> str:
         if not isinstance(data, str):
             self.fail("invalid")
@@ -70,6 +85,7 @@ class TextField(serializers.CharField):
     {
         "type": "object",
         "additionalProperties": {"type": "string", "maxLength": VALUE_LENGTH_MAX},
+        "propertyNames": {"minLength": 1, "maxLength": KEY_LENGTH_MAX},
         "maxProperties": KEYS_MAX,
         "description": "Up to 50 string keys (64 characters) with string values (500 characters).",
     }
@@ -84,6 +100,25 @@ class MetadataField(serializers.Field):  # type: ignore[type-arg]
 
     def to_representation(self, value: Any) -> Any:
         return value
+
+
+class ItemsField(serializers.ListField):
+    """
+    The items of a batch, each of which succeeds or fails alone.
+
+    Here they are objects; the view validates each by `item`, and says `items_max` in its own words.
+    """
+
+    def __init__(
+        self, *, item: type[serializers.Serializer[Any]], items_max: int, **kwargs: Any
+    ) -> None:
+        super().__init__(child=serializers.DictField(), allow_empty=False, **kwargs)
+        self.item, self.items_max = item, items_max
+
+
+@extend_schema_field(FIELD_ERRORS)
+class FieldErrorsField(serializers.ListField):
+    """The `errors` of a problem document."""
 
 
 @extend_schema_field(OpenApiTypes.DATETIME)

@@ -23,9 +23,7 @@ class HasPermission(BasePermission):
         principal = request.auth
         if not isinstance(principal, Principal):
             return False
-        action = getattr(view, "action", None)
-        if action is None:
-            return True  # No such method here: the answer is 405, or 200 to OPTIONS.
+        action = getattr(view, "action", "")
         by_action: dict[str, Permission] = getattr(view, "permissions", {})
         if action not in by_action:
             raise ImproperlyConfigured(f"{type(view).__name__}.permissions lacks {action}.")

@@ -1,24 +1,40 @@
 """The OpenAPI document: what every operation has in common."""
 
-from typing import Any
+from http import HTTPStatus
+from typing import Any, NamedTuple
 
+from drf_spectacular.extensions import OpenApiSerializerFieldExtension
 from drf_spectacular.openapi import AutoSchema
-from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
+_BOUND = {
+    "anyOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}]
+}
 PERIOD = [
-    OpenApiParameter("from", OpenApiTypes.STR, description="From this date or time on, UTC."),
-    OpenApiParameter(
-        "to", OpenApiTypes.STR, description="A date: including that day. A time: before it."
-    ),
+    OpenApiParameter("from", _BOUND, description="From this date or time on, UTC."),
+    OpenApiParameter("to", _BOUND, description="A date: including that day. A time: before it."),
 ]
 IF_MATCH = OpenApiParameter(
     "If-Match",
-    OpenApiTypes.STR,
+    # As core.api.views reads it.
+    {"type": "string", "pattern": r'^(\*|"[!#-~]{1,64}")$'},
     OpenApiParameter.HEADER,
     description="The ETag of what you have seen: 412 if somebody else has changed it since.",
 )
+PROBLEM_MEDIA_TYPE = "application/problem+json"
+_REQUEST_ID = "0199c0de-7e57-7000-8000-000000000001"
+_FIELD_ERROR = {
+    "type": "object",
+    "description": "What is wrong with one part of the request.",
+    "required": ["field", "code", "detail"],
+    "properties": {
+        "field": {"type": "string", "description": "A path, such as `entries.1.amount`."},
+        "code": {"type": "string"},
+        "detail": {"type": "string"},
+    },
+}
+FIELD_ERRORS = {"type": "array", "items": {"$ref": "#/components/schemas/FieldError"}}
 _PROBLEM = {
     "type": "object",
     "description": "RFC 9457 problem details.",
@@ -29,42 +45,119 @@ _PROBLEM = {
         "status": {"type": "integer"},
         "detail": {"type": "string"},
         "code": {"type": "string", "description": "Stable; see the error table."},
-        "errors": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["field", "code", "detail"],
-                "properties": {
-                    "field": {"type": "string"},
-                    "code": {"type": "string"},
-                    "detail": {"type": "string"},
-                },
-            },
-        },
+        "errors": FIELD_ERRORS,
         "request_id": {"type": "string"},
     },
-    "example": {
-        "type": "/api/docs/errors#insufficient_funds",
-        "title": "Insufficient funds",
-        "status": 422,
-        "detail": "The account has 500 available and 1250 is needed.",
-        "code": "insufficient_funds",
-        "errors": [],
-        "request_id": "0199c0de-7e57-7000-8000-000000000001",
-    },
 }
-_RESPONSES = {
-    "400": "Malformed or invalid input.",
-    "401": "No credentials, or not valid.",
-    "403": "The scope or role does not allow it.",
-    "404": "Unknown here, or another tenant's.",
-    "409": "In conflict with the object's state or with a running request.",
-    "412": "Somebody else has changed the object since you read it.",
-    "413": "Body or batch too large.",
-    "415": "The body is not JSON.",
-    "422": "Understood, and refused by a rule.",
-    "429": "Too many requests; the header Retry-After says when to go on.",
-    "503": "A needed part did not answer in time; send the same request again.",
+
+
+class _Refusal(NamedTuple):
+    """How the document shows a status: the meaning, and one of its codes as the example."""
+
+    description: str
+    code: str
+    title: str
+    detail: str
+
+
+_REFUSALS = {
+    400: _Refusal(
+        "Malformed or invalid input.",
+        "invalid_request",
+        "Invalid request",
+        "amount: Ensure this value is greater than or equal to 1.",
+    ),
+    401: _Refusal(
+        "No credentials, or not valid.",
+        "not_authenticated",
+        "Credentials are missing or not valid",
+        "Authentication credentials were not provided.",
+    ),
+    403: _Refusal(
+        "The scope or role does not allow it.",
+        "permission_denied",
+        "Not allowed",
+        "The credentials lack the scope for this.",
+    ),
+    404: _Refusal(
+        "Unknown here, or another tenant's.", "not_found", "Not found", "No such account."
+    ),
+    406: _Refusal(
+        "`Accept` leaves out what the API speaks.",
+        "not_acceptable",
+        "Not acceptable",
+        "Could not satisfy the request Accept header.",
+    ),
+    409: _Refusal(
+        "In conflict with the object's state or with a running request.",
+        "request_in_progress",
+        "A request with this idempotency key is still running",
+        "Its first copy is still running. Send it again.",
+    ),
+    412: _Refusal(
+        "Somebody else has changed the object since you read it.",
+        "precondition_failed",
+        "Somebody else has changed this",
+        "Read it again, and decide again.",
+    ),
+    413: _Refusal(
+        "Body or batch too large.",
+        "payload_too_large",
+        "The request is too large",
+        "The request body is larger than this server reads.",
+    ),
+    415: _Refusal(
+        "The body is not JSON.",
+        "unsupported_media_type",
+        "Unsupported media type",
+        'Unsupported media type "text/csv" in request.',
+    ),
+    422: _Refusal(
+        "Understood, and refused by a rule.",
+        "insufficient_funds",
+        "Insufficient funds",
+        f"Account {_REQUEST_ID} has 500 available.",
+    ),
+    429: _Refusal(
+        "Too many requests; wait for `Retry-After`.",
+        "rate_limited",
+        "Too many requests",
+        "Send the same request again in 7 seconds.",
+    ),
+    503: _Refusal(
+        "A needed part did not answer in time; send the same request again.",
+        "unavailable",
+        "A part that this request needs is not available",
+        "The database did not answer. Send the same request again.",
+    ),
+}
+_ALWAYS = (400, 401, 403, 404, 406, 429, 503)
+_OF_CHANGES = (409, 413, 415, 422)
+
+
+def _header(type_: str, description: str, example: Any, **more: Any) -> dict[str, Any]:
+    return {"description": description, "schema": {"type": type_}, "example": example, **more}
+
+
+_HEADERS = {
+    "X-Request-Id": _header(
+        "string", "The one you sent, or ours; quote it to us.", _REQUEST_ID, required=True
+    ),
+    "RateLimit-Limit": _header("integer", "Requests in a window.", 1000),
+    "RateLimit-Remaining": _header("integer", "Requests left in this window.", 993),
+    "RateLimit-Reset": _header("integer", "Seconds until the window ends.", 7),
+    "Retry-After": _header("integer", "Seconds to wait before the same request.", 7),
+    "WWW-Authenticate": _header("string", "How to authenticate.", 'Bearer realm="florin"'),
+    "ETag": _header("string", "The version, for `If-Match`.", '"6b86b273ff34fce1"'),
+    "Idempotent-Replayed": _header(
+        "string", "`true`: the first answer to this key again.", "true", required=False
+    ),
+}
+_RATE_LIMIT = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")
+_HEADERS_OF = {
+    401: ("WWW-Authenticate",),
+    429: (*_RATE_LIMIT, "Retry-After"),
+    503: ("Retry-After",),
 }
 
 
@@ -73,6 +166,10 @@ class FlorinSchema(AutoSchema):
         # What an operation says of itself is in extend_schema; docstrings are for us.
         return ""
 
+    def get_paginated_name(self, serializer_name: str) -> str:
+        # The name of a class in generated clients.
+        return serializer_name.removesuffix("Response") + "Page"
+
     def get_override_parameters(self) -> list[Any]:
         if self.method != "POST" or not getattr(self.view, "takes_idempotency_key", True):
             return []
@@ -80,7 +177,7 @@ class FlorinSchema(AutoSchema):
         return [
             OpenApiParameter(
                 IDEMPOTENCY_KEY,
-                OpenApiTypes.STR,
+                {"type": "string", "pattern": "^[!-~]+$", "minLength": 1, "maxLength": 255},
                 OpenApiParameter.HEADER,
                 required=is_required,
                 description="1 to 255 visible ASCII characters; one for each intended change.",
@@ -88,27 +185,118 @@ class FlorinSchema(AutoSchema):
         ]
 
 
-def add_problem_responses(
+class TextFieldExtension(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-call]
+    """A text that may not be blank has something to read in it."""
+
+    target_class = "core.api.fields.TextField"
+
+    def map_serializer_field(self, auto_schema: Any, direction: Any) -> dict[str, Any]:
+        schema: dict[str, Any] = auto_schema._map_serializer_field(
+            self.target, direction, bypass_extensions=True
+        )
+        # Whether it may be null, the caller adds.
+        _refuse_null(schema)
+        return schema if self.target.allow_blank else {**schema, "pattern": r"\S"}
+
+
+class ItemsFieldExtension(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-call]
+    """The items of a batch look to a caller as they do alone."""
+
+    target_class = "core.api.fields.ItemsField"
+
+    def map_serializer_field(self, auto_schema: Any, direction: Any) -> dict[str, Any]:
+        item = auto_schema.resolve_serializer(self.target.item, direction)
+        return {
+            "type": "array",
+            "items": item.ref,
+            "minItems": 1,
+            "maxItems": self.target.items_max,
+        }
+
+
+def complete_document(
     result: dict[str, Any], generator: Any, request: Any, public: bool
 ) -> dict[str, Any]:
-    """Give every operation its error responses, and the document the problem's schema."""
-    result["components"].setdefault("schemas", {})["Problem"] = _PROBLEM
-    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    """Give every operation its error responses and headers, and the document what they share."""
+    components = result["components"]
+    components.setdefault("schemas", {}).update({"FieldError": _FIELD_ERROR, "Problem": _PROBLEM})
+    components["headers"] = _HEADERS
+    components["responses"] = {_name(status): _response(status) for status in sorted(_REFUSALS)}
     for path, operations in result["paths"].items():
+        # They come in another order at each start.
+        result["paths"][path] = dict(sorted(operations.items(), key=_in_order))
         for method, operation in operations.items():
-            if path.startswith("/health") or "responses" not in operation:
-                continue
-            for status in _statuses(method):
-                operation["responses"].setdefault(
-                    status, {"description": _RESPONSES[status], "content": content}
-                )
-    return result
+            if "responses" in operation:
+                _complete_operation(method, operation, is_versioned="patch" in operations)
+    document: dict[str, Any] = _without_leftovers(result)
+    return document
 
 
-def _statuses(method: str) -> list[str]:
-    statuses = ["400", "401", "403", "404", "429", "503"]
-    if method in ("post", "patch", "put"):
-        statuses += ["409", "413", "415", "422"]
-    if method == "patch":
-        statuses.append("412")
-    return sorted(statuses)
+def _in_order(operation: tuple[str, Any]) -> int:
+    return ("get", "post", "put", "patch", "delete").index(operation[0])
+
+
+def _complete_operation(method: str, operation: dict[str, Any], *, is_versioned: bool) -> None:
+    for parameter in operation.get("parameters", []):
+        _refuse_null(parameter["schema"])
+    responses = operation["responses"]
+    for status, response in responses.items():
+        if status.startswith("2"):
+            response["description"] = response.get("description") or HTTPStatus(int(status)).phrase
+            own = ("Idempotent-Replayed",) if method == "post" else ()
+            own = ("ETag",) if is_versioned and method in ("get", "patch") else own
+            headers = _referred_to("X-Request-Id", *_RATE_LIMIT, *own)
+            response["headers"] = {**headers, **response.get("headers", {})}
+    statuses = _ALWAYS + (_OF_CHANGES if method in ("post", "patch", "put") else ())
+    statuses += (HTTPStatus.PRECONDITION_FAILED,) if method == "patch" else ()
+    for status in sorted(statuses):
+        responses.setdefault(str(status), {"$ref": f"#/components/responses/{_name(status)}"})
+    operation["responses"] = dict(sorted(responses.items()))
+
+
+def _refuse_null(schema: dict[str, Any]) -> None:
+    """Take null out: a column may be it, and a query parameter cannot say so."""
+    if isinstance(schema.get("type"), list):
+        [schema["type"]] = [kind for kind in schema["type"] if kind != "null"]
+
+
+def _name(status: int) -> str:
+    return HTTPStatus(status).phrase.title().replace(" ", "")
+
+
+def _response(status: int) -> dict[str, Any]:
+    refusal = _REFUSALS[status]
+    reason = refusal.detail.removeprefix("amount: ")
+    field_error = {"field": "amount", "code": "min_value", "detail": reason}
+    example = {
+        "type": f"/api/docs/errors#{refusal.code}",
+        "title": refusal.title,
+        "status": status,
+        "detail": refusal.detail,
+        "code": refusal.code,
+        "errors": [field_error] if status == HTTPStatus.BAD_REQUEST else [],
+        "request_id": _REQUEST_ID,
+    }
+    return {
+        "description": refusal.description,
+        "headers": _referred_to("X-Request-Id", *_HEADERS_OF.get(status, ())),
+        "content": {
+            PROBLEM_MEDIA_TYPE: {
+                "schema": {"$ref": "#/components/schemas/Problem"},
+                "examples": {refusal.code: {"value": example}},
+            }
+        },
+    }
+
+
+def _referred_to(*names: str) -> dict[str, Any]:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+def _without_leftovers(node: Any) -> Any:
+    """drf-spectacular marks enums for a step of its own that we leave out: a name for each."""
+    if isinstance(node, dict):
+        return {
+            key: _without_leftovers(value) for key, value in node.items() if key != "x-spec-enum-id"
+        }
+    return [_without_leftovers(item) for item in node] if isinstance(node, list) else node

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from django.db.models import Model, QuerySet
 from django.utils import timezone
-from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.exceptions import AuthenticationFailed, MethodNotAllowed
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -54,6 +54,9 @@ class FlorinViewSet(GenericViewSet[M]):
         count_principal(request._request, principal)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        method = str(request.method)
+        if method.lower() not in (self.action_map or {}):
+            raise MethodNotAllowed(method)
         super().initial(request, *args, **kwargs)
         self._refuse_unknown_query_params(request)
 
@@ -64,15 +67,17 @@ class FlorinViewSet(GenericViewSet[M]):
         return data
 
     def _refuse_unknown_query_params(self, request: Request) -> None:
-        """A mistyped filter must not return everything."""
+        """A mistyped filter must not return everything, nor an empty one."""
         known = set(self.query_params_by_action.get(self.action, ()))
         if self.action == "list":
             known |= {"limit", "cursor"}
             filterset = getattr(self, "filterset_class", None)
             known |= set(filterset.base_filters) if filterset else set()
-        for name in request.query_params:
+        for name, values in request.query_params.lists():
             if name not in known:
                 raise InvalidRequest(f"There is no query parameter {name!r} here.", field=name)
+            if len(values) > 1 or not values[0]:
+                raise InvalidRequest(f"{name} has one value.", field=name)
 
 
 class TenantViewSet(FlorinViewSet[M]):
@@ -114,8 +119,10 @@ class TenantViewSet(FlorinViewSet[M]):
     @property
     def optional_idempotency_key(self) -> str | None:
         key = self.request.headers.get("Idempotency-Key")
-        if not key:
+        if key is None:
             return None
+        if not key:
+            raise IdempotencyKeyRequired("The key is empty.")
         if len(key) > KEY_LENGTH_MAX or not _VISIBLE_ASCII.fullmatch(key):
             raise InvalidRequest(
                 f"Idempotency-Key has 1 to {KEY_LENGTH_MAX} visible ASCII characters.",

@@ -2,7 +2,7 @@
 
 import django_filters
 
-from core.api.filters import StrictFilterSet
+from core.api.filters import BooleanFilter, StrictFilterSet, TextFilter
 from core.models import AuditRecord
 from core.permissions import Role
 from identity.models import ApiKey, User
@@ -10,8 +10,8 @@ from identity.models import ApiKey, User
 
 class UserFilter(StrictFilterSet):
     role = django_filters.ChoiceFilter(choices=Role.choices)
-    is_active = django_filters.BooleanFilter()
-    email = django_filters.CharFilter(field_name="email", lookup_expr="exact")
+    is_active = BooleanFilter()
+    email = TextFilter(max_length=254)
 
     class Meta:
         model = User
@@ -36,9 +36,9 @@ class ApiKeyAuditFilter(StrictFilterSet):
 
 class AuditFilter(StrictFilterSet):
     object_id = django_filters.UUIDFilter(field_name="object_id")
-    actor_id = django_filters.CharFilter(field_name="actor_id", lookup_expr="exact")
-    action = django_filters.CharFilter(field_name="action", lookup_expr="exact")
-    request_id = django_filters.CharFilter(field_name="request_id", lookup_expr="exact")
+    actor_id = TextFilter(max_length=64)
+    action = TextFilter(max_length=64)
+    request_id = TextFilter(max_length=100)
 
     class Meta:
         model = AuditRecord

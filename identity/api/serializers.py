@@ -149,7 +149,7 @@ class IssuedApiKeyResponse(ApiKeyResponse):
 class NewApiKeyRequest(serializers.Serializer[Any]):
     name = TextField(max_length=100)
     scopes = serializers.ListField(
-        child=serializers.ChoiceField(choices=Scope.choices), allow_empty=False, max_length=3
+        child=serializers.ChoiceField(choices=Scope.choices), min_length=1, max_length=3
     )
     mode = serializers.ChoiceField(
         choices=ApiKey.Mode.choices, required=False, default=ApiKey.Mode.TEST

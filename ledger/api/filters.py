@@ -1,9 +1,9 @@
 from typing import Any
 
 from django.db.models import Q, QuerySet
-from django_filters import CharFilter, ChoiceFilter
+from django_filters import ChoiceFilter
 
-from core.api.filters import AmountFilter, StrictFilterSet
+from core.api.filters import AmountFilter, StrictFilterSet, TextFilter
 from ledger.models import Entry, Hold, Transaction
 
 DIRECTIONS = [("credit", "credit"), ("debit", "debit")]
@@ -72,7 +72,7 @@ class TransactionFilter(StrictFilterSet):
     """
 
     type = ChoiceFilter(choices=Transaction.Type.choices, method="by_type")
-    external_reference = CharFilter(max_length=255, method="by_reference")
+    external_reference = TextFilter(max_length=255, method="by_reference")
 
     def by_type(self, rows: QuerySet[Any], name: str, value: str) -> QuerySet[Any]:
         return rows.filter(**{self._path(rows, "type"): value})

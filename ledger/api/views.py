@@ -15,7 +15,7 @@ from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 
 from core.api.dates import moment
-from core.api.fields import CurrencyField
+from core.api.fields import CURRENCY, CurrencyField
 from core.api.filters import DjangoFilterBackend
 from core.api.pagination import KeysetPagination
 from core.api.schema import PERIOD
@@ -379,7 +379,7 @@ class TrialBalanceViewSet(TenantViewSet[Entry]):
         operation_id="get_trial_balance",
         summary="Get the trial balance: debits equal credits",
         description="Summed from the entries, by currency, account type and role.",
-        parameters=[OpenApiParameter("currency", OpenApiTypes.STR, description="ISO 4217."), _AT],
+        parameters=[OpenApiParameter("currency", CURRENCY), _AT],
         responses=serializers.TrialBalanceResponse,
         examples=[examples.TRIAL_BALANCE],
     )

@@ -4,8 +4,17 @@ from typing import Any
 
 from rest_framework import serializers
 
-from core.api.fields import AmountField, CurrencyField, IdField, MetadataField, TextField
+from core.api.fields import (
+    AmountField,
+    CurrencyField,
+    FieldErrorsField,
+    IdField,
+    ItemsField,
+    MetadataField,
+    TextField,
+)
 from core.idempotency import KEY_LENGTH_MAX
+from ledger.services import BATCH_MAX
 
 THROUGH = ["cash", "settlement"]
 MODES = ["independent", "atomic"]
@@ -68,9 +77,7 @@ class BatchRequest(serializers.Serializer[Any]):
         default="independent",
         help_text="independent: each alone. atomic: all or none.",
     )
-    transfers = serializers.ListField(
-        child=serializers.DictField(), allow_empty=False, help_text="1 to 10,000 transfers."
-    )
+    transfers = ItemsField(item=BatchItem, items_max=BATCH_MAX, help_text="1 to 10,000 transfers.")
 
 
 class PostedEntry(serializers.Serializer[Any]):
@@ -113,8 +120,8 @@ class BatchResult(serializers.Serializer[Any]):
     id = serializers.UUIDField(required=False, help_text="Of the transfer, when posted.")
     code = serializers.CharField(required=False, help_text="Why it was refused.")
     detail = serializers.CharField(required=False)
-    errors = serializers.ListField(  # type: ignore[assignment]  # a field here, as in every problem
-        child=serializers.DictField(), required=False, help_text="As in a problem document."
+    errors = FieldErrorsField(  # type: ignore[assignment]  # a field here, as in every problem
+        required=False, help_text="As in a problem document."
     )
 
 
