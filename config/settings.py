@@ -230,6 +230,7 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_SETTINGS": {"persistAuthorization": True, "docExpansion": "list", "filter": True},
     "POSTPROCESSING_HOOKS": ["core.api.schema.complete_document"],
     "SORT_OPERATIONS": False,
+    "ENUM_ADD_EXPLICIT_BLANK_NULL_CHOICE": False,
     # "* `cash` - Cash" says nothing that the list of values has not said.
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
 }
