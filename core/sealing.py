@@ -71,11 +71,13 @@ register_stream(
     Stream(
         name="audit",
         row_name="audit record",
-        new_sql="SELECT id, id::text FROM core_auditrecord WHERE id BETWEEN %s AND %s"
-        " ORDER BY id LIMIT %s",
-        digest_sql="SELECT w.id, core_audit_digest(r) FROM unnest(%s::text[]) WITH ORDINALITY"
-        " w(id, n) LEFT JOIN core_auditrecord r ON r.id = w.id::bigint ORDER BY w.n",
-        all_sql="SELECT id::text FROM core_auditrecord ORDER BY id",
+        new_sql="SELECT r.id, r.id::text FROM core_auditrecord r WHERE r.id BETWEEN %s AND %s"
+        " ORDER BY r.id LIMIT %s",
+        # The digest of a record that is not there would be one of nulls.
+        digest_sql="SELECT w.id, CASE WHEN r.id IS NOT NULL THEN core_audit_digest(r) END"
+        " FROM unnest(%s::text[]) WITH ORDINALITY w(id, n)"
+        " LEFT JOIN core_auditrecord r ON r.id = w.id::bigint ORDER BY w.n",
+        all_sql="SELECT r.id::text FROM core_auditrecord r",
     )
 )
 

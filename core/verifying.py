@@ -56,7 +56,7 @@ def fault_of_unsealed(stream: Stream) -> str | None:
     cursor = SealCursor.objects.filter(stream=stream.name).first()
     ranges = [(1 + (cursor.position if cursor else 0), 2**63 - 1)]
     ranges += [(gap[0], gap[1]) for gap in (cursor.gaps if cursor else [])]
-    waiting_in_range = stream.new_sql.replace(" LIMIT %s", "") % ("r.first", "r.last")
+    waiting_in_range = stream.new_sql.replace(" LIMIT %s", "") % ("waiting.first", "waiting.last")
     with connection.cursor() as query:
         query.execute(
             f"""
@@ -64,7 +64,7 @@ def fault_of_unsealed(stream: Stream) -> str | None:
             EXCEPT
             SELECT unnest(row_ids) FROM core_auditblock WHERE stream = %s
             EXCEPT
-            SELECT w.id FROM unnest(%s::bigint[], %s::bigint[]) r(first, last)
+            SELECT w.id FROM unnest(%s::bigint[], %s::bigint[]) waiting(first, last)
              CROSS JOIN LATERAL ({waiting_in_range}) w(number, id)
             ORDER BY 1 LIMIT 1
             """,  # noqa: S608 - put together from constants of ours

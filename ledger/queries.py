@@ -32,7 +32,7 @@ TRANSACTIONS_TO_SEAL = Stream(
     " WHERE o.id BETWEEN %s AND %s ORDER BY o.id LIMIT %s",
     digest_sql="SELECT w.id, ledger_transaction_digest(w.id::uuid)"
     " FROM unnest(%s::text[]) WITH ORDINALITY w(id, n) ORDER BY w.n",
-    all_sql="SELECT id::text FROM ledger_transaction ORDER BY id",
+    all_sql="SELECT t.id::text FROM ledger_transaction t",
 )
 
 

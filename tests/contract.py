@@ -25,7 +25,8 @@ class ContractClient(APIClient):
 
     def request(self, **environ: Any) -> Any:
         response = super().request(**environ)
-        if environ["PATH_INFO"].startswith("/api/v1/"):
+        # A HEAD is a GET without its body.
+        if environ["PATH_INFO"].startswith("/api/v1/") and environ["REQUEST_METHOD"] != "HEAD":
             _refuse_undocumented(environ["PATH_INFO"], environ["REQUEST_METHOD"], response)
         return response
 

@@ -105,6 +105,15 @@ def person_client(tenant: Tenant, role: str) -> ContractClient:
     return client_of(tokens_of(person(tenant, role)).access)
 
 
+def corrupt(statement: str, *parameters: Any) -> None:
+    """Change rows behind the back of all rules, as a broken disk or a careless superuser would."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET session_replication_role = replica")
+        cursor.execute(statement, parameters)
+        assert cursor.rowcount > 0
+        cursor.execute("SET session_replication_role = origin")
+
+
 def at_once(calls: Sequence[Callable[[], T]]) -> list[T | Exception]:
     """
     Run the calls in a thread each, all released together; return results or exceptions, in order.

@@ -54,11 +54,15 @@ class FlorinViewSet(GenericViewSet[M]):
         count_principal(request._request, principal)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        self._refuse_unknown_query_params(request)
+
+    def check_permissions(self, request: Request) -> None:
+        # After they were counted: a method that is not here is no way around the limit.
         method = str(request.method)
         if method.lower() not in (self.action_map or {}):
             raise MethodNotAllowed(method)
-        super().initial(request, *args, **kwargs)
-        self._refuse_unknown_query_params(request)
+        super().check_permissions(request)
 
     def validated(self, serializer_class: type[Serializer[Any]]) -> dict[str, Any]:
         serializer = serializer_class(data=self.request.data)

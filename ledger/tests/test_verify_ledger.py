@@ -19,6 +19,7 @@ from ledger.management import verification
 from ledger.management.verification import _ACCOUNTS, _HOLDS
 from ledger.services import capture_hold, place_hold, reverse_transaction
 from tests import making
+from tests.making import corrupt
 
 
 def report(*options: str) -> dict[str, Any]:
@@ -31,15 +32,6 @@ def report(*options: str) -> dict[str, Any]:
 
 def faults() -> set[tuple[str, str]]:
     return {(each["kind"], each["fault"]) for each in report()["differences"]}
-
-
-def corrupt(statement: str, *parameters: Any) -> None:
-    """Change rows behind the back of all rules, as a broken disk or a careless superuser would."""
-    with connection.cursor() as cursor:
-        cursor.execute("SET session_replication_role = replica")
-        cursor.execute(statement, parameters)
-        assert cursor.rowcount > 0
-        cursor.execute("SET session_replication_role = origin")
 
 
 @pytest.fixture
