@@ -152,7 +152,9 @@ def api_routes() -> Iterator[tuple[Route, Permission | None]]:
         if path.startswith("api/v1/"):
             for method, action in getattr(pattern.callback, "actions", {}).items():
                 permission = pattern.callback.cls.permissions.get(action)
-                yield (method, "/" + path.removeprefix("api/v1/")), permission
+                # A HEAD is a GET without its body; DRF adds it when it first serves one.
+                if method != "head":
+                    yield (method, "/" + path.removeprefix("api/v1/")), permission
 
 
 def other_routes() -> Iterator[str]:

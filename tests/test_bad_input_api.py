@@ -70,7 +70,7 @@ def test_the_request_itself_is_fine(door: Door) -> None:
     [0, -1, 1.5, 100.0, "100", True, None, [1], {}, AMOUNT_MAX + 1, 2**63, 10**39, -(2**63)],
     ids=str,
 )
-def test_an_amount_is_a_positive_whole_number(door: Door, amount: Any) -> None:
+def test_s15_an_amount_is_a_positive_whole_number(door: Door, amount: Any) -> None:
     assert door.refusal(amount=amount) == (400, "invalid_request", "amount")
     door.assert_nothing_happened()
 
@@ -78,7 +78,7 @@ def test_an_amount_is_a_positive_whole_number(door: Door, amount: Any) -> None:
 @pytest.mark.parametrize(
     "currency", ["usd", "US", "USDX", "XXX", "", 840, None, "U\x00D"], ids=repr
 )
-def test_a_currency_is_an_active_code(door: Door, currency: Any) -> None:
+def test_s15_a_currency_is_an_active_code(door: Door, currency: Any) -> None:
     assert door.refusal(currency=currency) == (400, "invalid_request", "currency")
     door.assert_nothing_happened()
 
@@ -101,7 +101,7 @@ def test_an_unknown_account_is_not_found(door: Door) -> None:
     door.assert_nothing_happened()
 
 
-def test_another_tenants_account_is_not_found(door: Door, other_tenant: Tenant) -> None:
+def test_s2_another_tenants_account_is_not_found(door: Door, other_tenant: Tenant) -> None:
     theirs = making.open_account(other_tenant, balance=1000)
 
     assert door.refusal(**{door.account_field: str(theirs.pk)})[:2] == (404, "not_found")
@@ -117,7 +117,7 @@ def test_what_is_missing_is_named(door: Door, field: str) -> None:
 
 
 @pytest.mark.parametrize("description", ["x" * 501, 7, ["x"], "nul\x00byte"], ids=ascii)
-def test_a_description_is_a_short_text(door: Door, description: Any) -> None:
+def test_s14_a_description_is_a_short_text(door: Door, description: Any) -> None:
     assert door.refusal(description=description)[:2] == (400, "invalid_request")
     door.assert_nothing_happened()
 
@@ -135,7 +135,7 @@ def test_a_description_is_a_short_text(door: Door, description: Any) -> None:
         pytest.param({"k": "\x00"}, id="nul"),
     ],
 )
-def test_metadata_is_a_small_object_of_strings(door: Door, metadata: Any) -> None:
+def test_s14_metadata_is_a_small_object_of_strings(door: Door, metadata: Any) -> None:
     assert door.refusal(metadata=metadata)[:2] == (400, "invalid_request")
     door.assert_nothing_happened()
 
@@ -203,7 +203,7 @@ def test_the_same_key_with_another_body_is_refused(door: Door) -> None:
         pytest.param('{"\\ud800": ""}', id="half a character in a name"),
     ],
 )
-def test_a_body_is_a_json_object(door: Door, text: str | bytes) -> None:
+def test_s14_a_body_is_a_json_object(door: Door, text: str | bytes) -> None:
     answer = door.api.post(
         f"/api/v1{door.path}",
         text,
@@ -226,7 +226,7 @@ def test_another_media_type_is_not_supported(door: Door) -> None:
     assert refusal_of(answer)[:2] == (415, "unsupported_media_type")
 
 
-def test_a_body_too_large_is_not_read(door: Door, settings: LazySettings) -> None:
+def test_s14_a_body_too_large_is_not_read(door: Door, settings: LazySettings) -> None:
     settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 1000
     body = json.dumps({**door.body, "padding": "x" * 1000})
 
@@ -241,7 +241,7 @@ def test_a_body_too_large_is_not_read(door: Door, settings: LazySettings) -> Non
     door.assert_nothing_happened()
 
 
-def test_a_balance_that_would_overflow_is_refused(api: ContractClient, tenant: Tenant) -> None:
+def test_s15_a_balance_that_would_overflow_is_refused(api: ContractClient, tenant: Tenant) -> None:
     account = making.open_account(tenant)
     body = {"account_id": str(account.pk), "amount": AMOUNT_MAX, "currency": "USD"}
     for _ in range(2):

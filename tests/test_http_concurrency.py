@@ -65,7 +65,7 @@ def ada(tenant: Tenant) -> Account:
 
 
 @pytest.mark.parametrize("door", ["transfers", "batch", "holds", "accounts"])
-def test_a_hundred_requests_with_one_key_act_once(
+def test_s16_a_hundred_requests_with_one_key_act_once(
     post: Post, ada: Account, tenant: Tenant, door: str
 ) -> None:
     ben = making.open_account(tenant)
@@ -104,7 +104,7 @@ def test_a_hundred_requests_with_one_key_act_once(
     assert IdempotencyRecord.objects.filter(status=None).count() == 0
 
 
-def test_a_hundred_spenders_never_overdraw(post: Post, ada: Account, tenant: Tenant) -> None:
+def test_s16_a_hundred_spenders_never_overdraw(post: Post, ada: Account, tenant: Tenant) -> None:
     ben = making.open_account(tenant)
     order = {
         "source_account_id": str(ada.pk),

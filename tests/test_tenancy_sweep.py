@@ -109,7 +109,7 @@ def test_its_owner_gets_through(world: World, api: ContractClient, route: Route)
 
 
 @pytest.mark.parametrize("route", CLOSED, ids=" ".join)
-def test_another_tenant_reaches_nothing(
+def test_s1_another_tenant_reaches_nothing(
     world: World, tenant: Tenant, other_api: ContractClient, route: Route
 ) -> None:
     before = belongings(tenant)
@@ -121,7 +121,9 @@ def test_another_tenant_reaches_nothing(
 
 
 @pytest.mark.parametrize("route", CLOSED, ids=" ".join)
-def test_a_customer_reaches_no_other_customers(world: World, tenant: Tenant, route: Route) -> None:
+def test_s1_a_customer_reaches_no_other_customers(
+    world: World, tenant: Tenant, route: Route
+) -> None:
     eve = making.person_client(tenant, Role.CUSTOMER)
     permission = PERMISSIONS[route]
     assert permission is not None
@@ -137,7 +139,7 @@ def test_a_customer_reaches_no_other_customers(world: World, tenant: Tenant, rou
 
 
 @pytest.mark.parametrize("route", CLOSED, ids=" ".join)
-def test_a_reading_key_only_reads(world: World, tenant: Tenant, route: Route) -> None:
+def test_s4_a_reading_key_only_reads(world: World, tenant: Tenant, route: Route) -> None:
     permission = PERMISSIONS[route]
     assert permission is not None
     client = making.api_client(tenant, "read")
@@ -154,7 +156,7 @@ def test_a_reading_key_only_reads(world: World, tenant: Tenant, route: Route) ->
 
 
 @pytest.mark.parametrize("route", CLOSED, ids=" ".join)
-def test_an_expired_key_is_refused(world: World, tenant: Tenant, route: Route) -> None:
+def test_s8_an_expired_key_is_refused(world: World, tenant: Tenant, route: Route) -> None:
     now = timezone.now()
     expired = create_api_key(
         tenant_id=tenant.pk,
@@ -171,7 +173,7 @@ def test_an_expired_key_is_refused(world: World, tenant: Tenant, route: Route) -
 
 
 @pytest.mark.parametrize("route", CLOSED, ids=" ".join)
-def test_nobody_is_refused(world: World, tenant: Tenant, route: Route) -> None:
+def test_s7_nobody_is_refused(world: World, tenant: Tenant, route: Route) -> None:
     before = belongings(tenant)
 
     answer = ask(ContractClient(), route, world)
@@ -183,7 +185,7 @@ def test_nobody_is_refused(world: World, tenant: Tenant, route: Route) -> None:
 
 @pytest.mark.parametrize("role", list(Role))
 @pytest.mark.parametrize("route", CLOSED, ids=" ".join)
-def test_a_role_does_what_the_table_says(
+def test_s4_a_role_does_what_the_table_says(
     world: World, tenant: Tenant, route: Route, role: Role
 ) -> None:
     permission: Permission | None = PERMISSIONS[route]
@@ -212,13 +214,13 @@ def test_a_customers_lists_hold_her_own(world: World, tenant: Tenant) -> None:
     assert listed == {world[name] for name in ("account", "other", "frozen", "empty")}
 
 
-def test_every_other_address_is_known() -> None:
+def test_s7_every_other_address_is_known() -> None:
     for path in other_routes():
         assert path in OPEN or path in GUARDED or path.startswith("admin/"), path
 
 
 @pytest.mark.parametrize("staff", [None, "customer"])
-def test_the_back_office_lets_no_stranger_in(world: World, tenant: Tenant, staff: str) -> None:
+def test_s7_the_back_office_lets_no_stranger_in(world: World, tenant: Tenant, staff: str) -> None:
     client = signed_in(tenant, staff) if staff else Client()
     walked = 0
     for path in other_routes():
@@ -231,7 +233,7 @@ def test_the_back_office_lets_no_stranger_in(world: World, tenant: Tenant, staff
     assert walked > 30
 
 
-def test_staff_of_another_tenant_see_nothing(world: World, other_tenant: Tenant) -> None:
+def test_s1_staff_of_another_tenant_see_nothing(world: World, other_tenant: Tenant) -> None:
     admin_of_another = signed_in(other_tenant, "admin")
     for path in other_routes():
         if path.startswith("admin/") and path not in OPEN:

@@ -91,7 +91,9 @@ def test_a_strangers_line_names_nobody(log: Written, db: None) -> None:
     assert "tenant" not in line
 
 
-def test_secrets_sent_are_secrets_kept(log: Written, tenant: Tenant, api: ContractClient) -> None:
+def test_s26_secrets_sent_are_secrets_kept(
+    log: Written, tenant: Tenant, api: ContractClient
+) -> None:
     user = making.person(tenant, "customer", password="a-long-password-of-hers")
     body = {"email": user.email, "password": "a-long-password-of-hers"}
     tokens = ContractClient().post("/api/v1/auth/token", body).json()
@@ -104,7 +106,7 @@ def test_secrets_sent_are_secrets_kept(log: Written, tenant: Tenant, api: Contra
     assert len(log.lines("request")) == 4
 
 
-def test_a_bug_is_told_with_its_request(
+def test_s26_a_bug_is_told_with_its_request(
     log: Written, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = create_api_key(tenant_id=tenant.pk, name="k", scopes=["read"], now=timezone.now())

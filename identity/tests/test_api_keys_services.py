@@ -35,7 +35,7 @@ def test_it_works(issued: IssuedKey, tenant: Tenant) -> None:
     assert not principal.may(Permission.MAKE_TRANSFERS)
 
 
-def test_the_database_holds_a_digest_only(issued: IssuedKey) -> None:
+def test_s8_the_database_holds_a_digest_only(issued: IssuedKey) -> None:
     row = ApiKey.objects.filter(pk=issued.api_key.pk).values().get()
     secret = issued.clear.split("_")[3]
 
