@@ -198,6 +198,8 @@ CELERY_BEAT_SCHEDULE = {
 DATA_UPLOAD_MAX_MEMORY_SIZE = env.int("BODY_SIZE_MAX", default=8 * 1024 * 1024)
 # How long a process trusts an API key that it has verified. A revoked key lives no longer.
 API_KEY_CACHE_S = env.float("API_KEY_CACHE_S", default=0.5)
+# Whether the API reads as a database role that sees one tenant's rows only.
+ROW_SECURITY = env.bool("ROW_SECURITY", default=True)
 # Requests in a minute: of a key or a person, and of an address without credentials. 0: no limit.
 RATE_LIMIT = env.int("RATE_LIMIT", default=1_000)
 RATE_LIMIT_ANONYMOUS = env.int("RATE_LIMIT_ANONYMOUS", default=600)

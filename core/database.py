@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
+from uuid import UUID
 
 import psycopg
-from django.db import DatabaseError, IntegrityError, connection
+from django.db import DatabaseError, IntegrityError, connection, transaction
 
 from core.errors import DomainError
 
@@ -76,6 +77,26 @@ def refusing(by_constraint: Mapping[str, DomainError]) -> Iterator[None]:
         if name is None or name not in by_constraint:
             raise
         raise by_constraint[name] from error
+
+
+@contextmanager
+def reading_as(tenant_id: UUID) -> Iterator[None]:
+    """
+    Read within the block as somebody who sees this tenant's rows only, and may change nothing.
+
+    By PostgreSQL's row security (docs/decisions/0011). Three round trips.
+    """
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            # Both end with the database transaction: the next to have the connection is nobody.
+            cursor.execute(
+                "SELECT set_config('role', 'florin_reader', true),"
+                " set_config('florin.tenant_id', %s, true)",
+                [str(tenant_id)],
+            )
+        yield
+        # There is nothing to keep; and a link that broke meanwhile is no fault of what was read.
+        transaction.set_rollback(True)
 
 
 def repeating(call: Callable[[], T], *, on_constraint: str = "") -> T:

@@ -1,5 +1,6 @@
 """What every viewset of ours shares: the tenant, the idempotency key, the shape of an answer."""
 
+import contextlib
 import datetime as dt
 import json
 import re
@@ -7,9 +8,11 @@ from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar, cast
 from uuid import UUID
 
+from django.conf import settings
 from django.db.models import Model, QuerySet
 from django.utils import timezone
 from rest_framework.exceptions import AuthenticationFailed, MethodNotAllowed
+from rest_framework.permissions import SAFE_METHODS
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -20,7 +23,7 @@ from core.api.dates import period_bound
 from core.api.limits import count_principal, count_stranger
 from core.api.pagination import KeysetPagination
 from core.caller import name_actor
-from core.database import repeating
+from core.database import reading_as, repeating
 from core.errors import IdempotencyKeyRequired, InvalidRequest
 from core.idempotency import KEY_LENGTH_MAX, fingerprint, once
 from core.permissions import Permission
@@ -95,6 +98,16 @@ class TenantViewSet(FlorinViewSet[M]):
 
     pagination_class = KeysetPagination
     lookup_value_converter = "uuid"
+
+    def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        with contextlib.ExitStack() as self._reading:
+            return super().dispatch(request, *args, **kwargs)
+
+    def check_permissions(self, request: Request) -> None:
+        super().check_permissions(request)
+        if request.method in SAFE_METHODS and settings.ROW_SECURITY:
+            # From here on the database knows for whom we read, until `dispatch` has an answer.
+            self._reading.enter_context(reading_as(self.tenant_id))
 
     def get_queryset(self) -> QuerySet[M]:
         return super().get_queryset().filter(tenant_id=self.tenant_id)

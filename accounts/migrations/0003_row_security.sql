@@ -1,0 +1,1 @@
+SELECT florin_guard('accounts_account');

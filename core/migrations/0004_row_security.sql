@@ -1,0 +1,54 @@
+-- The second line of tenancy: whoever reads as florin_reader sees one tenant's rows, or none.
+--
+-- The API's reads run under this role (core.database.reading_as). A query that forgets its tenant then
+-- finds nothing of others', and a read that tries to write is refused. Writers, workers and the back
+-- office are the tables' owner, to whom policies do not apply: see docs/decisions/0011.
+
+DO $$
+BEGIN
+    -- Roles belong to the whole cluster: another database of it may have made this one.
+    CREATE ROLE florin_reader NOLOGIN;
+EXCEPTION
+    WHEN duplicate_object OR unique_violation THEN NULL;
+    WHEN insufficient_privilege THEN
+        RAISE EXCEPTION 'the role florin_reader is missing, and % may not create roles', current_user
+            USING HINT = format('As a superuser: CREATE ROLE florin_reader NOLOGIN; '
+                                'GRANT florin_reader TO %I WITH SET TRUE;', current_user);
+END
+$$;
+
+DO $$
+BEGIN
+    IF NOT pg_has_role(current_user, 'florin_reader', 'SET') THEN
+        EXECUTE format('GRANT florin_reader TO %I WITH SET TRUE', current_user);
+    END IF;
+END
+$$;
+
+GRANT USAGE ON SCHEMA public TO florin_reader;
+
+-- The tenant that the database transaction reads for; NULL, which equals nothing, where none was named.
+CREATE FUNCTION florin_tenant() RETURNS uuid LANGUAGE sql STABLE
+    RETURN nullif(current_setting('florin.tenant_id', true), '')::uuid;
+
+-- Have a table with a tenant_id guarded. Each app calls it for its own, from a migration.
+CREATE FUNCTION florin_guard(p_table regclass) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', p_table);
+    -- As a sub-select it is asked for once a query, not once a row.
+    EXECUTE format('CREATE POLICY own_tenant ON %s FOR SELECT TO florin_reader'
+                   ' USING (tenant_id = (SELECT florin_tenant()))', p_table);
+    EXECUTE format('GRANT SELECT ON %s TO florin_reader', p_table);
+END
+$$;
+
+CREATE FUNCTION florin_unguard(p_table regclass) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE format('REVOKE SELECT ON %s FROM florin_reader', p_table);
+    EXECUTE format('DROP POLICY own_tenant ON %s', p_table);
+    EXECUTE format('ALTER TABLE %s DISABLE ROW LEVEL SECURITY', p_table);
+END
+$$;
+
+SELECT florin_guard('core_outboxevent'), florin_guard('core_idempotencyrecord'),
+       florin_guard('core_auditrecord');
