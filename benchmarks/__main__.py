@@ -13,7 +13,7 @@ from rich.console import Console
 from benchmarks import accounts, hordak, http, posting, reads, world
 from benchmarks.measuring import Result, as_json, show
 
-PARTS = "abcdef"
+PARTS = "abcdefg"
 console = Console(width=120)
 
 
@@ -32,19 +32,20 @@ def main(arguments: list[str]) -> int:
                 rival = hordak.rival(server.url_of("hordak"))
             return posting.measure_rivals(setting, rounds, seconds, rival)
 
-        def over_http() -> list[Result]:
+        def over_http(measure: Callable[..., list[Result]]) -> list[Result]:
             if http.wrk() is None:
-                console.print("Part c is left out: wrk is not installed (apt-get install wrk).")
+                console.print("Left out: wrk is not installed (apt-get install wrk).")
                 return []
-            return http.measure(tenant_id, ids, rounds, max(3, int(seconds)))
+            return measure(setting, rounds, max(3, int(seconds)))
 
         parts: dict[str, Callable[[], list[Result]]] = {
             "a": lambda: posting.measure_single(setting, rounds, seconds, server.url),
             "b": lambda: posting.measure_batches(setting, rounds, seconds),
-            "c": over_http,
+            "c": lambda: over_http(http.measure),
             "d": rivals,
             "e": lambda: accounts.measure(tenant_id, rounds),
             "f": lambda: _reads(setting, 100_000 if options.quick else 1_000_000),
+            "g": lambda: over_http(http.measure_edges),
         }
         for name, measure in parts.items():
             if name in options.only:

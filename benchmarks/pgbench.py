@@ -19,10 +19,12 @@ _PAIR = "\\set a random(1, {accounts})\n\\set b (:a + random(0, {accounts} - 2))
 _IDS = tuple(f"(SELECT id FROM bare.numbered WHERE n = :{name})" for name in "ab")
 OURS = (
     _PAIR
-    + "SELECT * FROM ledger_post('{tenant}', false, ARRAY[uuidv7()], '{{transfer}}', '{{USD}}',"
+    # As ledger.services calls it: with the name of whoever posts.
+    + "SELECT p.* FROM florin_act_as('{tenant}', 'key:bench', 'r', '127.0.0.1') tenant_id"
+    " CROSS JOIN LATERAL ledger_post(tenant_id, false, ARRAY[uuidv7()], '{{transfer}}', '{{USD}}',"
     f" '{{{{1,1}}}}', ARRAY[{_IDS[0]}, {_IDS[1]}], '{{{{-5,5}}}}',"
     " ARRAY[gen_random_uuid()::text], ARRAY[sha256(:a::text::bytea)],"
-    " NULL, NULL, NULL, NULL, NULL);\n"
+    " NULL, NULL, NULL, NULL, NULL) p;\n"
 )
 BARE = _PAIR + f"SELECT bare.transfer('{{tenant}}', uuidv7(), {_IDS[0]}, {_IDS[1]}, 5, 'USD');\n"
 

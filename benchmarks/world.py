@@ -22,12 +22,17 @@ _BARE_SQL = Path(__file__).with_name("bare.sql")
 
 @contextmanager
 def database() -> Iterator[Any]:
-    """A durable PostgreSQL of our own with Florin's tables; Django is set up to use it."""
-    from ops.servers import Postgres, scratch_directory
+    """A durable PostgreSQL with Florin's tables, and a Valkey; Django is set up to use them."""
+    from ops.servers import Postgres, Valkey, scratch_directory
 
-    with scratch_directory(in_memory=False) as place, Postgres(place, durable=True) as server:
+    with (
+        scratch_directory(in_memory=False) as place,
+        Postgres(place, durable=True) as server,
+        Valkey(place, durable=False) as valkey,
+    ):
         os.environ.update(
             DATABASE_URL=server.url,
+            REDIS_URL=valkey.url,
             FLORIN_IGNORE_LOCAL_ENV="1",
             DJANGO_SETTINGS_MODULE="config.settings",
             DATABASE_POOL_MAX="20",

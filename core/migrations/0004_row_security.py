@@ -15,7 +15,7 @@ class Migration(migrations.Migration):
                 SELECT florin_unguard('core_auditrecord');
                 DROP FUNCTION florin_unguard(regclass);
                 DROP FUNCTION florin_guard(regclass);
-                DROP FUNCTION florin_tenant();
+                DROP FUNCTION florin_is_own(uuid);
             """,
         )
     ]
