@@ -20,7 +20,7 @@ _IDS = tuple(f"(SELECT id FROM bare.numbered WHERE n = :{name})" for name in "ab
 OURS = (
     _PAIR
     # As ledger.services calls it: with the name of whoever posts.
-    + "SELECT p.* FROM florin_act_as('{tenant}', 'key:bench', 'r', '127.0.0.1') tenant_id"
+    + "SELECT p.* FROM florin_act_as('{tenant}', 'bench', 'r', '127.0.0.1') tenant_id"
     " CROSS JOIN LATERAL ledger_post(tenant_id, false, ARRAY[uuidv7()], '{{transfer}}', '{{USD}}',"
     f" '{{{{1,1}}}}', ARRAY[{_IDS[0]}, {_IDS[1]}], '{{{{-5,5}}}}',"
     " ARRAY[gen_random_uuid()::text], ARRAY[sha256(:a::text::bytea)],"

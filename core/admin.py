@@ -397,7 +397,7 @@ class BackOfficeAdmin(admin.ModelAdmin[M]):
 
     def get_list_display(self, request: HttpRequest) -> list[Any]:
         columns = list(super().get_list_display(request))
-        is_of_a_tenant = self.tenant_lookup == "tenant_id"
+        is_of_a_tenant = "tenant" in {field.name for field in self.opts.fields}
         return [*columns, "tenant"] if sees_every_tenant(request) and is_of_a_tenant else columns
 
     def get_list_select_related(self, request: HttpRequest) -> list[str]:

@@ -80,9 +80,13 @@ class AuditRecord(models.Model):
     created_at = models.DateTimeField()
 
     class Meta:
+        verbose_name = "audit record"
         indexes = [
             models.Index(name="audit_list_idx", fields=["tenant_id", "id"]),
             models.Index(name="audit_object_idx", fields=["object_id", "id"]),
+            models.Index(
+                name="audit_request_idx", fields=["request_id"], condition=~models.Q(request_id="")
+            ),
         ]
 
     def __str__(self) -> str:

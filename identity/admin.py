@@ -31,12 +31,14 @@ from core.admin import (
     TenantFilter,
     badge,
     is_staff,
+    metadata_lines,
     minute,
     page_url,
     sees_every_tenant,
     staff_tenant_id,
 )
 from core.errors import DomainError
+from core.models import AuditRecord
 from core.permissions import Permission
 from identity import services
 from identity.models import ApiKey, Tenant, User
@@ -413,6 +415,61 @@ def _key_shown(request: HttpRequest, issued: services.IssuedKey) -> HttpResponse
     response = TemplateResponse(request, "admin/api_key_shown.html", context)
     response["Cache-Control"] = "no-store"
     return response
+
+
+# --- The audit trail ---------------------------------------------------------------------------
+@admin.register(AuditRecord)
+class AuditRecordAdmin(BackOfficeAdmin[AuditRecord]):
+    list_display = ("what", "made_by", "address", "when")
+    search_fields = ("pk",)
+    search_help_text = "The whole id of an object, or of a request."
+    view_permission = Permission.VIEW_AUDIT
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[AuditRecord]:
+        # Ten thousand ids are for the page, not for the list.
+        return super().get_queryset(request).defer("object_ids", "before", "after")
+
+    def search(
+        self, queryset: QuerySet[AuditRecord], text: str, found_id: UUID | None
+    ) -> QuerySet[AuditRecord]:
+        # A request's id may look like an object's: it is ours, unless the caller gave one.
+        if found_id is not None and queryset.filter(object_id=found_id).exists():
+            return queryset.filter(object_id=found_id)
+        return queryset.filter(request_id=text)
+
+    @admin.display(description="What")
+    def what(self, obj: AuditRecord) -> SafeString:
+        return format_html("{}<small>{}</small>", obj.action, obj.object_id or "")
+
+    @admin.display(description="By")
+    def made_by(self, obj: AuditRecord) -> str:
+        return obj.actor_id
+
+    @admin.display(description="When")
+    def when(self, obj: AuditRecord) -> str:
+        return minute(obj.created_at)
+
+    def heading(self, obj: AuditRecord) -> str:
+        return obj.action
+
+    def facts(self, obj: AuditRecord) -> list[tuple[str, Any]]:
+        return [
+            ("Number", obj.pk),
+            ("Object", obj.object_id),
+            ("Objects", f"{len(obj.object_ids):,} at once" if obj.object_ids else ""),
+            ("By", obj.actor_id),
+            ("When", obj.created_at),
+            ("Reason", obj.reason),
+            ("Before", _fields(obj.before)),
+            ("After", _fields(obj.after)),
+            ("Request", obj.request_id),
+            ("Address", obj.address),
+        ]
+
+
+def _fields(changed: dict[str, Any] | None) -> SafeString | str:
+    shown = {name: "" if value is None else str(value) for name, value in (changed or {}).items()}
+    return metadata_lines(shown) if shown else ""
 
 
 # --- The door ----------------------------------------------------------------------------------

@@ -221,6 +221,9 @@ class TransactionAdmin(BackOfficeAdmin[Transaction]):
             ("Value date", obj.value_date),
             ("External reference", obj.external_reference),
             ("Idempotency key", obj.idempotency_key),
+            ("Made by", obj.actor_id),
+            ("Request", obj.request_id),
+            ("Address", obj.address),
             ("Tenant", obj.tenant),
             ("Metadata", metadata_lines(obj.metadata)),
         ]

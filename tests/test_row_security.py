@@ -129,6 +129,22 @@ def test_s3_a_query_that_forgets_its_tenant_finds_its_own_only(
     assert len(api.get("/api/v1/accounts").json()["results"]) > len(own)
 
 
+@pytest.mark.usefixtures("everything")
+def test_an_application_need_not_own_its_tables(tenant: Tenant) -> None:
+    """A role that was granted what it needs is not shut out by the policies for readers."""
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("CREATE ROLE florin_app_of_a_test NOLOGIN")
+            for what in ("SELECT, INSERT, UPDATE ON ALL TABLES", "ALL ON ALL SEQUENCES"):
+                cursor.execute(f"GRANT {what} IN SCHEMA public TO florin_app_of_a_test")
+            cursor.execute("SET LOCAL ROLE florin_app_of_a_test")
+        assert len(set(column("SELECT tenant_id FROM accounts_account"))) == 2
+        ada, ben = making.open_account(tenant, balance=10), making.open_account(tenant)
+        making.transfer(ada, ben, 1)
+        assert making.balance_of(ben) == 1
+        transaction.set_rollback(True)
+
+
 @pytest.mark.django_db(transaction=True)
 def test_s3_a_connection_goes_back_as_it_came(tenant: Tenant, api: ContractClient) -> None:
     before = column("SELECT current_user")

@@ -43,6 +43,7 @@ def test_only_our_own_pages_are_here() -> None:
 
     assert labels == [
         "accounts.Account",
+        "core.AuditRecord",
         "identity.ApiKey",
         "identity.Tenant",
         "identity.User",

@@ -14,7 +14,7 @@ class Migration(migrations.Migration):
                 SELECT florin_unguard('core_idempotencyrecord');
                 SELECT florin_unguard('core_auditrecord');
                 DROP FUNCTION florin_unguard(regclass);
-                DROP FUNCTION florin_guard(regclass);
+                DROP FUNCTION florin_guard(regclass, text);
                 DROP FUNCTION florin_is_own(uuid);
             """,
         )

@@ -2,7 +2,7 @@
 --
 -- The API's reads run under this role (core.database.reading_as). A query that forgets its tenant then
 -- finds nothing of others', and a read that tries to write is refused. Writers, workers and the back
--- office are the tables' owner, to whom policies do not apply: see docs/decisions/0011.
+-- office do not: see docs/decisions/0011.
 
 DO $$
 BEGIN
@@ -35,12 +35,15 @@ GRANT USAGE ON SCHEMA public TO florin_reader;
 CREATE FUNCTION florin_is_own(p_tenant_id uuid) RETURNS boolean LANGUAGE sql STABLE
     RETURN coalesce(p_tenant_id::text = current_setting('florin.tenant_id', true), false);
 
--- Have a table with a tenant_id guarded. Each app calls it for its own, from a migration.
-CREATE FUNCTION florin_guard(p_table regclass) RETURNS void LANGUAGE plpgsql AS $$
+-- Have a table guarded by the column that names its tenant. Each app calls it for its own, from a
+-- migration.
+CREATE FUNCTION florin_guard(p_table regclass, p_column text DEFAULT 'tenant_id') RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', p_table);
-    EXECUTE format('CREATE POLICY own_tenant ON %s FOR SELECT TO florin_reader'
-                   ' USING (florin_is_own(tenant_id))', p_table);
+    -- What others may do, their grants say: an application's own role need not own the tables.
+    EXECUTE format('CREATE POLICY as_granted ON %s USING (true) WITH CHECK (true)', p_table);
+    EXECUTE format('CREATE POLICY own_tenant ON %s AS RESTRICTIVE FOR SELECT TO florin_reader'
+                   ' USING (florin_is_own(%I))', p_table, p_column);
     EXECUTE format('GRANT SELECT ON %s TO florin_reader', p_table);
 END
 $$;
@@ -49,6 +52,7 @@ CREATE FUNCTION florin_unguard(p_table regclass) RETURNS void LANGUAGE plpgsql A
 BEGIN
     EXECUTE format('REVOKE SELECT ON %s FROM florin_reader', p_table);
     EXECUTE format('DROP POLICY own_tenant ON %s', p_table);
+    EXECUTE format('DROP POLICY as_granted ON %s', p_table);
     EXECUTE format('ALTER TABLE %s DISABLE ROW LEVEL SECURITY', p_table);
 END
 $$;
