@@ -1,13 +1,17 @@
 """The back office in a real browser: what a person clicks, and what the browser complains of."""
 
+import base64
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from django.conf import LazySettings
 from django.db import connections
 from django.utils import timezone
+from django_otp.oath import totp
+from django_otp.plugins.otp_totp.models import TOTPDevice
 from playwright.sync_api import Page, Request, sync_playwright
 from pytest_django.live_server_helper import LiveServer
 
@@ -156,6 +160,63 @@ def test_a_key_is_made(page: Page, live_server: LiveServer, bank: Tenant) -> Non
 
     assert page.locator("#clear-key").inner_text().startswith("florin_test_")
     keep(page, "api-key")
+
+
+def test_a_second_factor_is_set_up_and_asked_for(
+    page: Page, live_server: LiveServer, bank: Tenant, settings: LazySettings
+) -> None:
+    settings.STAFF_SECOND_FACTOR_REQUIRED = True
+    sign_in(page, live_server)
+    # No further than this, whatever one asks for.
+    page.get_by_role("heading", name="Second factor").wait_for()
+    page.goto(f"{live_server.url}/admin/accounts/account/")
+    page.get_by_role("heading", name="Second factor").wait_for()
+    keep(page, "second-factor")
+    shown = page.locator("code.clear-key").inner_text()
+
+    page.get_by_label("Code that the app shows").fill("000000")
+    page.get_by_role("button", name="Turn it on").click()
+    page.get_by_text("The code is wrong.").wait_for()
+    TOTPDevice.objects.update(throttling_failure_count=0)
+    page.get_by_label("Code that the app shows").fill(code_of(shown))
+    page.get_by_role("button", name="Turn it on").click()
+
+    recovery_codes = page.locator(".codes code").all_inner_texts()
+    keep(page, "recovery-codes")
+    assert len(recovery_codes) == 10
+    page.get_by_role("link", name="I have kept them").click()
+    page.get_by_role("heading", name="Back office").wait_for()
+
+    page.get_by_role("button", name="Log out").click()
+    sign_in(page, live_server)
+    page.get_by_text("A one-time code is needed.").wait_for()
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_label("One-time code").fill(code_of(shown, steps=1))
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("heading", name="Back office").wait_for()
+
+
+def test_what_was_done_is_in_the_audit_trail(
+    page: Page, live_server: LiveServer, customers: tuple[Account, Account]
+) -> None:
+    ada, _ = customers
+    sign_in(page, live_server)
+    page.goto(f"{live_server.url}/admin/accounts/account/{ada.pk}/freeze/")
+    page.get_by_label("Reason").fill("Card reported stolen")
+    page.get_by_role("button", name="Freeze").click()
+
+    page.goto(f"{live_server.url}/admin/core/auditrecord/?q={ada.pk}")
+    keep(page, "audit-records")
+    page.get_by_role("link", name="account.frozen").click()
+    page.get_by_role("heading", name="account.frozen").wait_for()
+    keep(page, "audit-record")
+    page.get_by_text("Card reported stolen").wait_for()
+
+
+def code_of(secret: str, *, steps: int = 0) -> str:
+    """Return what an authenticator app would show that was given the secret; or will, later."""
+    key = base64.b32decode(secret + "=" * (-len(secret) % 8))
+    return f"{totp(key, drift=steps):06d}"
 
 
 def test_pages_fit_a_phone(
