@@ -30,6 +30,8 @@ class Transfer:
     external_reference: str | None = None
     value_date: dt.date | None = None
     metadata: dict[str, str] = field(default_factory=dict)
+    # Whose key it is: the same key and request of somebody else is refused. Empty: our own.
+    asked_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,8 @@ class CashMovement:
     external_reference: str | None = None
     value_date: dt.date | None = None
     metadata: dict[str, str] = field(default_factory=dict)
+    # Whose key it is: the same key and request of somebody else is refused. Empty: our own.
+    asked_by: str = ""
 
 
 def make_transfer(
@@ -141,6 +145,7 @@ def _move_cash(
             movement.external_reference,
             movement.value_date,
             movement.metadata,
+            movement.asked_by,
         ),
         description=movement.description,
         external_reference=movement.external_reference,
@@ -177,6 +182,7 @@ def _transfer_posting(transfer: Transfer, key: str | None = None) -> Posting:
             transfer.external_reference,
             transfer.value_date,
             transfer.metadata,
+            transfer.asked_by,
         ),
         description=transfer.description,
         external_reference=transfer.external_reference,

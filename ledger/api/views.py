@@ -228,7 +228,11 @@ class TransactionViewSet(ListModelMixin, TenantViewSet[Transaction]):
         body = self.validated(serializers.JournalRequest)
         legs = tuple(Leg(leg["account_id"], leg["amount"]) for leg in body.pop("entries"))
         posted = services.post_journal(
-            tenant_id=self.tenant_id, legs=legs, idempotency_key=key, **body
+            tenant_id=self.tenant_id,
+            legs=legs,
+            idempotency_key=key,
+            asked_by=self.principal.actor_id,
+            **body,
         )
         return self._posted(posted)
 
@@ -245,6 +249,7 @@ class TransactionViewSet(ListModelMixin, TenantViewSet[Transaction]):
             tenant_id=self.tenant_id,
             transaction_id=pk,
             idempotency_key=self.idempotency_key,
+            asked_by=self.principal.actor_id,
             **self.validated(serializers.ReverseRequest),
         )
         return self._posted(posted)
@@ -324,6 +329,7 @@ class HoldViewSet(RetrieveModelMixin, TenantViewSet[Hold]):
             tenant_id=self.tenant_id,
             amount=Money(body.pop("amount"), body.pop("currency")),
             idempotency_key=key,
+            asked_by=self.principal.actor_id,
             now=timezone.now(),
             **body,
         )
@@ -342,6 +348,7 @@ class HoldViewSet(RetrieveModelMixin, TenantViewSet[Hold]):
             tenant_id=self.tenant_id,
             hold_id=pk,
             idempotency_key=self.idempotency_key,
+            asked_by=self.principal.actor_id,
             now=timezone.now(),
             **self.validated(serializers.CaptureHoldRequest),
         )

@@ -58,11 +58,13 @@ def place_hold(
     now: datetime,
     description: str = "",
     metadata: dict[str, str] | None = None,
+    asked_by: str = "",
 ) -> PlacedHold:
     """
     Reserve `amount` of the account's available balance.
 
-    The same key and request return the first hold again. Costs one lock and three writes.
+    The same key and request, `asked_by` the same, return the first hold again. Costs one lock and
+    three writes.
 
     :raises NotFound: no such account in this tenant
     :raises IdempotencyConflict: the key was used for another request
@@ -73,9 +75,8 @@ def place_hold(
     :raises InsufficientFunds: available balance and overdraft do not cover it
     :raises InvalidRequest: it would expire before it begins
     """
-    request_fingerprint = fingerprint(
-        "hold", account_id, amount.minor_units, amount.currency, expires_at, description, metadata
-    )
+    asked = (account_id, amount.minor_units, amount.currency, expires_at, description, metadata)
+    request_fingerprint = fingerprint("hold", *asked, asked_by)
 
     def place() -> PlacedHold:
         with transaction.atomic():
@@ -122,6 +123,7 @@ def capture_hold(
     idempotency_key: str,
     now: datetime,
     description: str = "",
+    asked_by: str = "",
 ) -> CapturedHold:
     """
     Move the hold's amount, or a part of it, to the destination; what is left goes back.
@@ -136,7 +138,7 @@ def capture_hold(
     :raises DomainError: whatever the posting refuses, see post_one
     """
     request_fingerprint = fingerprint(
-        "capture", hold_id, destination_account_id, amount, description
+        "capture", hold_id, destination_account_id, amount, description, asked_by
     )
     hold = queries.hold_of(tenant_id=tenant_id, hold_id=hold_id)
     captured = hold.amount if amount is None else amount

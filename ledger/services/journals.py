@@ -20,6 +20,7 @@ def post_journal(
     external_reference: str | None = None,
     value_date: dt.date | None = None,
     metadata: dict[str, str] | None = None,
+    asked_by: str = "",
 ) -> PostedTransaction:
     """
     Post 2 to 100 signed entries of one currency.
@@ -29,14 +30,13 @@ def post_journal(
     :raises DomainError: whatever the posting refuses, see post_one
     """
     entries = [(leg.account_id, leg.amount) for leg in legs]
+    asked = (currency, entries, description, external_reference, value_date, metadata)
     posting = Posting(
         type=Transaction.Type.JOURNAL,
         currency=currency,
         legs=legs,
         idempotency_key=idempotency_key,
-        request_fingerprint=fingerprint(
-            "journal", currency, entries, description, external_reference, value_date, metadata
-        ),
+        request_fingerprint=fingerprint("journal", *asked, asked_by),
         description=description,
         external_reference=external_reference,
         value_date=value_date,
@@ -46,7 +46,12 @@ def post_journal(
 
 
 def reverse_transaction(
-    *, tenant_id: UUID, transaction_id: UUID, reason: str, idempotency_key: str
+    *,
+    tenant_id: UUID,
+    transaction_id: UUID,
+    reason: str,
+    idempotency_key: str,
+    asked_by: str = "",
 ) -> PostedTransaction:
     """
     Post the opposite of a transaction, once.
@@ -68,7 +73,7 @@ def reverse_transaction(
         currency=original.currency,
         legs=tuple(Leg(entry.account_id, -entry.amount) for entry in entries),
         idempotency_key=idempotency_key,
-        request_fingerprint=fingerprint("reversal", transaction_id, reason),
+        request_fingerprint=fingerprint("reversal", transaction_id, reason, asked_by),
         description=reason,
         reverses=original.pk,
     )

@@ -33,7 +33,9 @@ class _CashViewSet(TenantViewSet[Any]):
         key = self.idempotency_key
         body = self.validated(serializers.CashRequest)
         amount = Money(body.pop("amount"), body.pop("currency"))
-        return CashMovement(amount=amount, idempotency_key=key, **body)
+        return CashMovement(
+            amount=amount, idempotency_key=key, asked_by=self.principal.actor_id, **body
+        )
 
     def posted(self, posted: PostedTransaction) -> Response:
         return self.answer(_cash_body(posted), status=201, is_replay=posted.is_replay)
@@ -96,7 +98,9 @@ class TransferViewSet(TenantViewSet[Any]):
         key = self.idempotency_key
         body = self.validated(serializers.TransferRequest)
         posted = services.make_transfer(
-            tenant_id=self.tenant_id, transfer=_transfer(body, key), owner_id=self.owner_id
+            tenant_id=self.tenant_id,
+            transfer=_transfer(body, key, self.principal.actor_id),
+            owner_id=self.owner_id,
         )
         return self.answer(_transfer_body(posted), status=201, is_replay=posted.is_replay)
 
@@ -139,12 +143,13 @@ class TransferViewSet(TenantViewSet[Any]):
 
     def _make_all(self, items: list[dict[str, Any]], key: str, is_atomic: bool) -> dict[str, Any]:
         transfers: list[Transfer] = []
+        asked_by = self.principal.actor_id
         malformed: dict[int, list[dict[str, str]]] = {}
         for index, item in enumerate(items):
             serializer = serializers.BatchItem(data=item)
             if serializer.is_valid():
                 own_key = serializer.validated_data.pop("idempotency_key")
-                transfers.append(_transfer(serializer.validated_data, own_key))
+                transfers.append(_transfer(serializer.validated_data, own_key, asked_by))
             else:
                 malformed[index] = field_errors(serializer)
         if malformed and is_atomic:
@@ -187,16 +192,18 @@ class AccountTransferViewSet(TenantViewSet[Any]):
     def create(self, request: Request, account_id: UUID) -> Response:
         key = self.idempotency_key
         body = self.validated(serializers.AccountTransferRequest)
-        transfer = _transfer({**body, "source_account_id": account_id}, key)
+        transfer = _transfer(
+            {**body, "source_account_id": account_id}, key, self.principal.actor_id
+        )
         posted = services.make_transfer(
             tenant_id=self.tenant_id, transfer=transfer, owner_id=self.owner_id
         )
         return self.answer(_transfer_body(posted), status=201, is_replay=posted.is_replay)
 
 
-def _transfer(body: dict[str, Any], key: str | None) -> Transfer:
+def _transfer(body: dict[str, Any], key: str | None, asked_by: str) -> Transfer:
     amount = Money(body.pop("amount"), body.pop("currency"))
-    return Transfer(amount=amount, idempotency_key=key, **body)
+    return Transfer(amount=amount, idempotency_key=key, asked_by=asked_by, **body)
 
 
 # Written out: these are the hot paths, and a serializer would take longer than the posting.
