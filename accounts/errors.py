@@ -1,12 +1,10 @@
 """Why an account is not opened or changed."""
 
-from core.errors import DomainError
+from core.errors import AlreadyExists, DomainError
 
 
-class AccountAlreadyExists(DomainError):
-    code = "already_exists"
-    title = "An account with this external id exists"
-    http_status = 409
+class AccountAlreadyExists(AlreadyExists):
+    """The tenant has an account with this external id."""
 
 
 class OverdraftInUse(DomainError):

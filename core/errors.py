@@ -57,6 +57,14 @@ class PayloadTooLarge(DomainError):
     http_status = 413
 
 
+class AlreadyExists(DomainError):
+    """Something else has the name, address or id that was to be this one's alone."""
+
+    code = "already_exists"
+    title = "There is one already"
+    http_status = 409
+
+
 class InvalidState(DomainError):
     code = "invalid_state"
     title = "The object's state does not allow this"
@@ -90,6 +98,24 @@ class Unavailable(DomainError):
     title = "A part that this request needs is not available"
     http_status = 503
     is_transient = True
+
+
+class InvalidToken(DomainError):
+    code = "invalid_token"
+    title = "The credentials are not valid"
+    http_status = 401
+
+
+class KeyRevoked(DomainError):
+    code = "key_revoked"
+    title = "The API key was revoked"
+    http_status = 401
+
+
+class KeyExpired(DomainError):
+    code = "key_expired"
+    title = "The API key has expired"
+    http_status = 401
 
 
 class PermissionDenied(DomainError):

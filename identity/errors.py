@@ -2,28 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from core.errors import DomainError, RateLimited
+from core.errors import AlreadyExists, DomainError, RateLimited
 
 if TYPE_CHECKING:
     from identity.models import ApiKey
-
-
-class InvalidToken(DomainError):
-    code = "invalid_token"
-    title = "The credentials are not valid"
-    http_status = 401
-
-
-class KeyRevoked(DomainError):
-    code = "key_revoked"
-    title = "The API key was revoked"
-    http_status = 401
-
-
-class KeyExpired(DomainError):
-    code = "key_expired"
-    title = "The API key has expired"
-    http_status = 401
 
 
 class RefusedKey(Exception):
@@ -61,7 +43,5 @@ class TooManyAttempts(RateLimited):
     """Whoever guesses has to wait."""
 
 
-class EmailTaken(DomainError):
-    code = "already_exists"
-    title = "Somebody with this address exists"
-    http_status = 409
+class EmailTaken(AlreadyExists):
+    """Somebody with this address exists."""

@@ -19,6 +19,9 @@ from core.errors import (
     DomainError,
     InternalError,
     InvalidRequest,
+    InvalidToken,
+    KeyExpired,
+    KeyRevoked,
     Locked,
     NotFound,
     PayloadTooLarge,
@@ -39,9 +42,9 @@ FRAMEWORK_CODES = {
     406: ("not_acceptable", "Not acceptable"),
     413: ("payload_too_large", "The request is too large"),
     415: ("unsupported_media_type", "Unsupported media type"),
-    429: ("rate_limited", "Too many requests"),
 }
-_CREDENTIAL_CODES = ("invalid_token", "key_revoked", "key_expired")
+# Why credentials were refused; the exception itself is DRF's.
+_OF_CREDENTIALS = {each.code: each.title for each in (InvalidToken, KeyRevoked, KeyExpired)}
 
 
 def problem_handler(error: Exception, context: dict[str, Any]) -> Response | None:
@@ -63,9 +66,10 @@ def problem_handler(error: Exception, context: dict[str, Any]) -> Response | Non
     else:
         code, title = FRAMEWORK_CODES.get(response.status_code, ("error", "Error"))
         reason = getattr(getattr(error, "detail", None), "code", "")
-        if isinstance(error, exceptions.AuthenticationFailed) and reason in _CREDENTIAL_CODES:
-            code = reason
-        detail = str(getattr(error, "detail", ""))
+        if isinstance(error, exceptions.AuthenticationFailed) and reason in _OF_CREDENTIALS:
+            code, title = reason, _OF_CREDENTIALS[reason]
+        # What DRF made of it: its own exceptions and Django's.
+        detail = str(response.data["detail"])
         body = problem(request, response.status_code, code, title, detail)
     response.data = body
     response.content_type = CONTENT_TYPE

@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from rest_framework.exceptions import AuthenticationFailed
 
 from core.addresses import client_address
-from core.errors import RateLimited
+from core.errors import KeyRevoked, RateLimited
 from core.limiting import WINDOW_S, Standing, count_request
 from core.principal import Principal
 
@@ -29,7 +29,7 @@ def count_principal(request: HttpRequest, principal: Principal) -> None:
         who=principal.actor_id, limit=limit, credential=verified and verified.digest
     )
     if standing is not None and standing.is_ended:
-        raise AuthenticationFailed("The key was revoked.", "key_revoked")
+        raise AuthenticationFailed("The key was revoked.", KeyRevoked.code)
     _keep(request, standing)
 
 

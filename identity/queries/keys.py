@@ -8,8 +8,9 @@ from datetime import datetime
 
 from django.conf import settings
 
+from core.errors import InvalidToken, KeyExpired, KeyRevoked
 from core.principal import Principal
-from identity.errors import InvalidToken, KeyExpired, KeyRevoked, RefusedKey
+from identity.errors import RefusedKey
 from identity.models import ApiKey
 
 KEY_PARTS = 4

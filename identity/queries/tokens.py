@@ -17,10 +17,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from django.conf import settings
 
+from core.errors import InvalidToken
 from core.ids import new_id
 from core.permissions import SCOPES_BY_ROLE, Role
 from core.principal import Principal
-from identity.errors import InvalidToken
 from identity.models import Session
 
 ALGORITHM = "EdDSA"

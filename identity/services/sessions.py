@@ -19,14 +19,8 @@ from django.db.models import F
 
 from core.changes import record_for_audit
 from core.database import sql_array
-from core.errors import InvalidRequest
-from identity.errors import (
-    InvalidCredentials,
-    InvalidToken,
-    OtpRequired,
-    SecondFactorRequired,
-    TooManyAttempts,
-)
+from core.errors import InvalidRequest, InvalidToken
+from identity.errors import InvalidCredentials, OtpRequired, SecondFactorRequired, TooManyAttempts
 from identity.models import RefreshToken, Session, SignInFailures, User
 from identity.queries import access_token, credential_digest
 from identity.services.second_factor import device_of_code, has_second_factor

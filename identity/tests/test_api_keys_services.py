@@ -6,10 +6,11 @@ import pytest
 from django.conf import LazySettings
 from django.utils import timezone
 
+from core.errors import InvalidToken, KeyExpired, KeyRevoked
 from core.permissions import Permission
 from core.principal import Principal
 from identity import queries
-from identity.errors import InvalidToken, KeyExpired, KeyRevoked, RefusedKey
+from identity.errors import RefusedKey
 from identity.models import ApiKey, Tenant
 from identity.services import IssuedKey, create_api_key, revoke_api_key
 

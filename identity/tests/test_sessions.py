@@ -9,10 +9,11 @@ from django.utils import timezone
 from django_otp.oath import totp
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
+from core.errors import InvalidToken
 from core.models import AuditRecord
 from core.permissions import Role
 from identity import services
-from identity.errors import InvalidCredentials, InvalidToken, OtpRequired, TooManyAttempts
+from identity.errors import InvalidCredentials, OtpRequired, TooManyAttempts
 from identity.models import RefreshToken, Session, SignInFailures, Tenant, User
 from identity.services import (
     begin_enrolment,
