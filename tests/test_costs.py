@@ -1,0 +1,150 @@
+"""What a request costs in round trips and rows: the figures of docs/benchmarks.md, kept honest."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+import redis
+from django.conf import LazySettings
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from core.permissions import Role
+from identity.models import Tenant
+from tests import making
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def _keys_are_known(settings: LazySettings) -> None:
+    """A process looks at a key twice a second; that one request of many is not counted here."""
+    settings.API_KEY_CACHE_S = 60.0
+
+
+class Cost:
+    def __init__(self) -> None:
+        self.sql: list[str] = []
+        self.redis = 0
+
+
+@pytest.fixture
+def counting(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Count what leaves for PostgreSQL, also past Django's cursors, and for Redis."""
+    asked: list[Any] = []
+    executed: list[str] = []
+    send: Any = redis.connection.AbstractConnection.send_packed_command
+    execute = psycopg.Cursor.execute
+
+    def counted_send(self: Any, *args: Any, **kwargs: Any) -> Any:
+        asked.append(args)
+        return send(self, *args, **kwargs)
+
+    def counted_execute(self: Any, query: Any, *args: Any, **kwargs: Any) -> Any:
+        executed.append(str(query).strip())
+        return execute(self, query, *args, **kwargs)
+
+    monkeypatch.setattr(redis.connection.AbstractConnection, "send_packed_command", counted_send)
+    monkeypatch.setattr(psycopg.Cursor, "execute", counted_execute)
+
+    @contextmanager
+    def count() -> Iterator[Cost]:
+        cost, before, sql_before = Cost(), len(asked), len(executed)
+        with CaptureQueriesContext(connection) as captured:
+            yield cost
+        # Django begins and ends transactions without a cursor.
+        ends = [each["sql"] for each in captured.captured_queries]
+        ends = [each for each in ends if each in ("BEGIN", "COMMIT", "ROLLBACK")]
+        cost.sql = [*executed[sql_before:], *ends]
+        cost.redis = len(asked) - before
+
+    return count
+
+
+def rows(tables: str) -> dict[str, int]:
+    counts = {}
+    with connection.cursor() as cursor:
+        for table in tables.split():
+            cursor.execute(f"SELECT count(*) FROM {table}")
+            [counts[table]] = cursor.fetchone() or [0]
+    return counts
+
+
+def test_a_transfer_by_key(tenant: Tenant, counting: Any) -> None:
+    api = making.api_client(tenant)
+    ada, ben = making.open_account(tenant, balance=100), making.open_account(tenant)
+    order = {
+        "source_account_id": str(ada.pk),
+        "destination_account_id": str(ben.pk),
+        "amount": 1,
+        "currency": "USD",
+    }
+    # The key is known, the script loaded, the connection open.
+    api.post_once("/transfers", order)
+    tables = "ledger_transaction ledger_entry core_outboxevent core_auditrecord"
+    tables += " core_idempotencyrecord"
+    before = rows(tables)
+
+    with counting() as cost:
+        assert api.post_once("/transfers", order).status_code == 201
+
+    assert len(cost.sql) == 1, cost.sql
+    assert cost.redis == 1
+    written = {name: count - before[name] for name, count in rows(tables).items()}
+    assert written == {
+        "ledger_transaction": 1,
+        "ledger_entry": 2,
+        "core_outboxevent": 1,
+        "core_auditrecord": 0,
+        "core_idempotencyrecord": 0,
+    }
+
+
+@pytest.mark.parametrize(("role", "statements"), [(Role.OPERATOR, 2), (Role.CUSTOMER, 3)])
+def test_a_transfer_by_a_person(tenant: Tenant, counting: Any, role: Role, statements: int) -> None:
+    """One more for the session; for a customer another, to see that the account is theirs."""
+    person = making.person(tenant, role)
+    client = making.client_of(making.tokens_of(person).access)
+    ada = making.open_account(tenant, balance=100, owner_id=person.pk)
+    order = {
+        "source_account_id": str(ada.pk),
+        "destination_account_id": str(making.open_account(tenant).pk),
+        "amount": 1,
+        "currency": "USD",
+    }
+    client.post_once("/transfers", order)
+
+    with counting() as cost:
+        assert client.post_once("/transfers", order).status_code == 201
+
+    assert len(cost.sql) == statements, cost.sql
+    assert cost.redis == 1
+
+
+def test_a_read(tenant: Tenant, counting: Any) -> None:
+    """The account itself, and three round trips around it for row security."""
+    api = making.api_client(tenant)
+    ada = making.open_account(tenant)
+    api.get(f"/api/v1/accounts/{ada.pk}")
+
+    with counting() as cost:
+        assert api.get(f"/api/v1/accounts/{ada.pk}").status_code == 200
+
+    assert sorted(each.split()[0] for each in cost.sql) == ["BEGIN", "ROLLBACK", "SELECT", "SELECT"]
+    assert cost.redis == 1
+
+
+def test_opening_an_account(tenant: Tenant, counting: Any) -> None:
+    """The record of the answer twice, the account, and one statement for event and audit."""
+    api = making.api_client(tenant)
+    api.post_once("/accounts", {"type": "checking", "currency": "USD"})
+
+    with counting() as cost:
+        answer = api.post_once("/accounts", {"type": "checking", "currency": "USD"})
+
+    assert answer.status_code == 201
+    assert len([each for each in cost.sql if each.split()[0] in ("INSERT", "UPDATE", "WITH")]) == 4
+    assert len(cost.sql) == 8, cost.sql
+    assert cost.redis == 1
