@@ -170,6 +170,8 @@ def change_account(
         if "overdraft_limit" in changes and account.type == Account.Type.INTERNAL:
             raise InvalidState("An internal account has no overdraft limit.")
         before = {name: getattr(account, name) for name in changes}
+        if changes == before:
+            return account
         for name, value in changes.items():
             setattr(account, name, value)
         _save(account, sorted(changes), now)

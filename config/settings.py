@@ -40,7 +40,9 @@ CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 def _are_own_jwt_keys(keys: list[str]) -> bool:
     # 43 characters of base64url are the 32 bytes of an Ed25519 key.
     well_formed = re.compile(r"[A-Za-z0-9._-]{1,40}:[A-Za-z0-9_-]{43}")
-    return _INSECURE_JWT_KEY not in keys and all(map(well_formed.fullmatch, keys)) and bool(keys)
+    known = _INSECURE_JWT_KEY.split(":")[1]
+    are_ours = all(well_formed.fullmatch(key) and not key.endswith(known) for key in keys)
+    return are_ours and bool(keys)
 
 
 def _refuse_insecure_production() -> None:
@@ -52,6 +54,10 @@ def _refuse_insecure_production() -> None:
     for name, secret in (("SECRET_KEY", SECRET_KEY), ("API_KEY_PEPPER", API_KEY_PEPPER)):
         if secret == _INSECURE_SECRET or len(secret) < 50 or len(set(secret)) < 5:
             faults.append(f"{name} must be 50 or more random characters")
+    if SECRET_KEY == API_KEY_PEPPER:
+        faults.append("SECRET_KEY and API_KEY_PEPPER must differ")
+    if 0 < len(env.str("METRICS_TOKEN", default="")) < 32:
+        faults.append("METRICS_TOKEN must be 32 or more characters")
     if DEBUG:
         faults.append("DEBUG must be off")
     if not env.list("ALLOWED_HOSTS", default=[]) or "*" in ALLOWED_HOSTS:
@@ -81,6 +87,8 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 INSTALLED_APPS = [
     "config.apps.FlorinAdminConfig",
+    # Before Django's own: its commands for people are replaced by ours, which leave a record.
+    "identity",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -96,7 +104,6 @@ INSTALLED_APPS = [
     "django_otp.plugins.otp_totp",
     "django_otp.plugins.otp_static",
     "core",
-    "identity",
     "accounts",
     "ledger",
     "payments",
@@ -189,6 +196,7 @@ CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {
     "expire due holds": {"task": "ledger.expire_due_holds", "schedule": 60.0},
     "seal new rows": {"task": "core.seal_new_rows", "schedule": 5.0},
+    "purge browser sessions": {"task": "identity.purge_browser_sessions", "schedule": 3600.0},
     "purge sessions": {"task": "identity.purge_sessions", "schedule": 3600.0},
     "purge idempotency records": {"task": "core.purge_idempotency_records", "schedule": 300.0},
 }
@@ -239,7 +247,7 @@ SPECTACULAR_SETTINGS = {
 
 # --- People ------------------------------------------------------------------------------------
 # "<kid>:<base64url of an Ed25519 seed, 32 bytes>": the first signs, all are taken. To rotate, put a
-# new one first; take the old one out after ACCESS_TOKEN_S.
+# new one last, everywhere; five minutes later first; take the old one out after ACCESS_TOKEN_S.
 JWT_KEYS: list[str] = env.list("JWT_KEYS", default=[_INSECURE_JWT_KEY])
 JWT_ISSUER = env.str("JWT_ISSUER", default="florin")
 JWT_AUDIENCE = env.str("JWT_AUDIENCE", default="florin-api")

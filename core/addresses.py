@@ -12,7 +12,8 @@ def client_address(request: HttpRequest) -> str:
     from us has seen.
 
     Each proxy adds at the right of X-Forwarded-For whom it talks to, so that all further left is
-    the caller's own invention.
+    the caller's own invention. A proxy must drop headers with an underscore in their name, as nginx
+    does: WSGI cannot tell X_Forwarded_For from the real one (docs/running.md).
     """
     peer = str(request.META.get("REMOTE_ADDR", ""))
     hops = settings.TRUSTED_PROXIES
@@ -21,6 +22,17 @@ def client_address(request: HttpRequest) -> str:
     seen = [each.strip() for each in request.headers.get("X-Forwarded-For", "").split(",")]
     # Fewer than there are proxies: it came around them. Then the connection itself is all we know.
     return _plain(seen[-hops]) if len(seen) >= hops and _plain(seen[-hops]) else _plain(peer)
+
+
+def network_of(address: str) -> str:
+    """
+    Return what counts as one caller: an IPv4 address, or the /64 of an IPv6 one.
+
+    A single customer of a provider has all addresses of such a network; empty stays empty.
+    """
+    if ":" not in address:
+        return address
+    return str(ipaddress.ip_network((address, 64), strict=False))
 
 
 def _plain(text: str) -> str:

@@ -6,6 +6,7 @@ arrives meanwhile waits for the first on the unique key and then gets its answer
 """
 
 import hashlib
+import hmac
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.db import OperationalError, connection, transaction
 
 from core.database import LOCK_NOT_AVAILABLE, sqlstate_of
@@ -37,6 +39,14 @@ class Answer:
 def fingerprint(*parts: object) -> bytes:
     """Return the SHA-256 of the parts, which are JSON values, UUIDs or dates."""
     return hashlib.sha256(_canonical.encode(parts).encode()).digest()
+
+
+def keyed_fingerprint(*parts: object) -> bytes:
+    """
+    Return a fingerprint that only we can make: the parts may hold a password, which whoever reads
+    the database could else guess at the speed of a bare hash.
+    """
+    return hmac.digest(settings.API_KEY_PEPPER.encode(), fingerprint(*parts), hashlib.sha256)
 
 
 def once(
@@ -70,9 +80,8 @@ def purge_expired(*, now: datetime, limit: int) -> int:
     """Delete at most `limit` answers that are older than KEPT_FOR; return how many."""
     expired = IdempotencyRecord.objects.filter(created_at__lt=now - KEPT_FOR)
     oldest = expired.order_by("created_at").values("pk")[:limit]
-    deleted, _ = IdempotencyRecord.objects.filter(
-        pk__in=list(oldest.values_list("pk", flat=True))
-    ).delete()
+    # Expired still when it is deleted: a request may have taken the key again meanwhile.
+    deleted, _ = expired.filter(pk__in=list(oldest.values_list("pk", flat=True))).delete()
     return deleted
 
 

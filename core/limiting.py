@@ -26,8 +26,6 @@ SLOTS = 120
 TIMEOUT_S = 0.25
 # After a failure, how long nobody asks.
 PAUSE_S = 1.0
-# Longer than any process trusts a key that it has verified.
-_END_REMEMBERED_S = 60
 
 _script = (Path(__file__).with_name("limiting.lua")).read_text(encoding="utf-8")
 _asks_again_at = 0.0
@@ -78,10 +76,12 @@ def count_request(*, who: str, limit: int, credential: bytes | None = None) -> S
 
 def spread_the_end_of(credentials: list[bytes]) -> None:
     """Tell every web process that these credentials are dead, before the caller hears of it."""
+    # Longer than any process trusts a key that it has verified.
+    remembered_s = math.ceil(2 * settings.API_KEY_CACHE_S) + 60
     try:
         with _client().pipeline(transaction=False) as pipeline:
             for credential in credentials:
-                pipeline.set(_end_key(credential), 1, ex=_END_REMEMBERED_S)
+                pipeline.set(_end_key(credential), 1, ex=remembered_s)
             pipeline.execute()
     except redis.RedisError as error:
         # The database says it too: every process asks it within API_KEY_CACHE_S.

@@ -25,7 +25,8 @@ logger = structlog.get_logger(__name__)
 GENESIS = bytes(32)
 BLOCK_ROWS_MAX = 5_000
 DIGEST_BYTES = 32
-# Whoever took a number before it had a transaction id, which takes microseconds, has one by then.
+# Whoever took a number before it had a transaction id, which takes microseconds, has one by then:
+# all that may still fill the gap are open then, or before the id that we take then.
 _GAP_AGE_MIN_S = 60
 # No transaction of ours lives as long. After a restore into a new cluster the ids start afresh, and
 # only this lets a gap go.
@@ -33,6 +34,8 @@ _GAP_AGE_MAX_S = 3_600
 # "fl" and "seal" in letters' numbers: any constant that nobody else locks.
 _LOCK = 0x666C7365
 
+# First and last number, when it was seen, and a transaction id that is above those of all who may
+# still fill it; 0: not known yet.
 Gap = tuple[int, int, int, int]
 
 
@@ -43,7 +46,11 @@ class Stream:
 
     `new_sql` returns (number, row id or NULL) of what was written in a range of numbers, in order;
     takes first, last, and how many at most. `digest_sql` returns (id, digest or NULL) for
-    an array of row ids, in its order. `all_sql` returns the id of every row there is.
+    an array of row ids, in its order: of every column there is today. It is spelt out and calls no
+    function of ours, which who alters a row could alter too; and it must stay what it is for the
+    blocks that were sealed by it: a column that is added later takes a stream of its own version.
+    `waiting_since_sql` returns when the first row after a number was written. `all_sql` returns the
+    id of every row there is.
     """
 
     name: str
@@ -51,6 +58,7 @@ class Stream:
     row_name: str
     new_sql: str
     digest_sql: str
+    waiting_since_sql: str
     all_sql: str
 
 
@@ -73,10 +81,17 @@ register_stream(
         row_name="audit record",
         new_sql="SELECT r.id, r.id::text FROM core_auditrecord r WHERE r.id BETWEEN %s AND %s"
         " ORDER BY r.id LIMIT %s",
-        # The digest of a record that is not there would be one of nulls.
-        digest_sql="SELECT w.id, CASE WHEN r.id IS NOT NULL THEN core_audit_digest(r) END"
-        " FROM unnest(%s::text[]) WITH ORDINALITY w(id, n)"
-        " LEFT JOIN core_auditrecord r ON r.id = w.id::bigint ORDER BY w.n",
+        digest_sql="""
+            SELECT w.id, CASE WHEN r.id IS NOT NULL THEN sha256(convert_to(jsonb_build_array(
+                       r.id, r.tenant_id, r.action, r.actor_id, r.object_id,
+                       to_jsonb(r.object_ids), r.before, r.after, r.reason, r.request_id,
+                       host(r.address), (extract(epoch FROM r.created_at) * 1000000)::bigint
+                   )::text, 'UTF8')) END
+              FROM unnest(%s::text[]) WITH ORDINALITY w(id, n)
+              LEFT JOIN core_auditrecord r ON r.id = w.id::bigint ORDER BY w.n
+        """,
+        waiting_since_sql="SELECT r.created_at FROM core_auditrecord r WHERE r.id > %s"
+        " ORDER BY r.id LIMIT 1",
         all_sql="SELECT r.id::text FROM core_auditrecord r",
     )
 )
@@ -123,22 +138,16 @@ def _seal_block(stream: Stream, now: dt.datetime) -> tuple[int, bool]:
         if not _is_ours_to_do():
             return 0, False
         cursor, _ = SealCursor.objects.get_or_create(stream=stream.name)
-        oldest_open, next_id = _open_transactions()
-        late = [row for first, last, _, _ in cursor.gaps for row in _written(stream, first, last)]
+        # Before the rows are read: who ends in between is still counted as open.
+        oldest_open = _oldest_open_transaction()
+        late, gaps, is_more = _late(stream, [tuple(gap) for gap in cursor.gaps], now, oldest_open)
         new = list(_written(stream, cursor.position + 1, _LAST_NUMBER))
         rows = sorted(late + new)
         position = new[-1][0] if new else cursor.position
-        gaps = [
-            gap
-            for gap in _gaps_left([tuple(gap) for gap in cursor.gaps], [n for n, _ in late])
-            if not _is_settled(gap, now, oldest_open)
-        ]
         numbers = [cursor.position, *(number for number, _ in new)]
         seen_at = int(now.timestamp())
         gaps += [
-            (one + 1, other - 1, seen_at, next_id)
-            for one, other in pairwise(numbers)
-            if other > one + 1
+            (one + 1, other - 1, seen_at, 0) for one, other in pairwise(numbers) if other > one + 1
         ]
         ids = [row_id for _, row_id in rows if row_id is not None]
         if ids:
@@ -146,7 +155,27 @@ def _seal_block(stream: Stream, now: dt.datetime) -> tuple[int, bool]:
         if rows or gaps != [tuple(gap) for gap in cursor.gaps]:
             cursor.position, cursor.gaps = position, gaps
             cursor.save()
-    return len(ids), len(new) == BLOCK_ROWS_MAX
+    return len(ids), is_more or len(new) == BLOCK_ROWS_MAX
+
+
+def _late(
+    stream: Stream, gaps: list[Gap], now: dt.datetime, oldest_open: int
+) -> tuple[list[tuple[int, str | None]], list[Gap], bool]:
+    """Return what has come in the gaps since, the gaps that are left, and whether there is more."""
+    late: list[tuple[int, str | None]] = []
+    left: list[Gap] = []
+    is_more = False
+    for gap in gaps:
+        rows = list(_written(stream, gap[0], gap[1]))
+        late += rows
+        # Cut off where the block is full: the rest has been written too, and is not yet read.
+        is_cut = len(rows) == BLOCK_ROWS_MAX
+        is_more = is_more or is_cut
+        for rest in _gaps_left(gap, [number for number, _ in rows]):
+            kept = rest if is_cut else _aged(rest, now, oldest_open)
+            if kept is not None:
+                left.append(kept)
+    return late, left, is_more
 
 
 def _append_block(stream: Stream, row_ids: list[str], now: dt.datetime) -> None:
@@ -181,15 +210,20 @@ def _is_ours_to_do() -> bool:
     return bool(taken)
 
 
-def _open_transactions() -> tuple[int, int]:
-    """Return the oldest transaction id that is still open, and the next that will be given."""
+def _oldest_open_transaction() -> int:
+    return _number("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
+
+
+def _own_transaction() -> int:
+    """Return our own transaction id: above that of whoever has one by now."""
+    return _number("SELECT pg_current_xact_id()::text::bigint")
+
+
+def _number(statement: str) -> int:
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint"
-            " FROM pg_current_snapshot() s"
-        )
-        oldest, following = cursor.fetchone() or (0, 0)
-    return int(oldest), int(following)
+        cursor.execute(statement)
+        [number] = cursor.fetchone() or [0]
+    return int(number)
 
 
 def _written(stream: Stream, first: int, last: int) -> Iterator[tuple[int, str | None]]:
@@ -198,17 +232,20 @@ def _written(stream: Stream, first: int, last: int) -> Iterator[tuple[int, str |
         yield from cursor.fetchall()
 
 
-def _gaps_left(gaps: list[Gap], filled: list[int]) -> Iterator[Gap]:
-    """Yield the gaps without the numbers that have come since."""
-    for first, last, seen_at, precedes in gaps:
-        inside = sorted(number for number in filled if first <= number <= last)
-        for one, other in pairwise([first - 1, *inside, last + 1]):
-            if other > one + 1:
-                yield one + 1, other - 1, seen_at, precedes
+def _gaps_left(gap: Gap, filled: list[int]) -> Iterator[Gap]:
+    """Yield the gap without the numbers that have come since."""
+    first, last, seen_at, precedes = gap
+    for one, other in pairwise([first - 1, *sorted(filled), last + 1]):
+        if other > one + 1:
+            yield one + 1, other - 1, seen_at, precedes
 
 
-def _is_settled(gap: Gap, now: dt.datetime, oldest_open: int) -> bool:
-    """Say whether nothing can fill the gap any more."""
-    _, _, seen_at, precedes = gap
+def _aged(gap: Gap, now: dt.datetime, oldest_open: int) -> Gap | None:
+    """Return the gap with what is known of it by now; None: nothing can fill it any more."""
+    first, last, seen_at, precedes = gap
     age_s = now.timestamp() - seen_at
-    return age_s > _GAP_AGE_MAX_S or (age_s > _GAP_AGE_MIN_S and oldest_open >= precedes)
+    if age_s > _GAP_AGE_MAX_S or (precedes and oldest_open >= precedes):
+        return None
+    if age_s > _GAP_AGE_MIN_S and not precedes:
+        return first, last, seen_at, _own_transaction()
+    return gap

@@ -9,6 +9,9 @@ from django.db import connection
 from core.models import AuditBlock, SealCursor
 from core.sealing import DIGEST_BYTES, GENESIS, Stream, block_hash, digests_of, streams
 
+# Rows are sealed within seconds. Whoever keeps them from it could alter them meanwhile.
+WAITING_MAX = dt.timedelta(minutes=10)
+
 
 @dataclass(frozen=True, slots=True)
 class Head:
@@ -35,7 +38,7 @@ def blocks_checked(expected: list[Head]) -> Iterator[Progress]:
     """
     before = AuditBlock(number=0, hash=GENESIS, sealed_at=dt.datetime.min.replace(tzinfo=dt.UTC))
     wanted = {head.number: head.hash for head in expected}
-    for block in AuditBlock.objects.order_by("number").iterator(chunk_size=20):
+    for block in _blocks():
         fault = _fault_of_link(before, block, wanted.pop(block.number, None))
         fault = fault or _fault_of_rows(block)
         yield Progress(block, fault)
@@ -47,13 +50,24 @@ def blocks_checked(expected: list[Head]) -> Iterator[Progress]:
         return
 
 
-def fault_of_unsealed(stream: Stream) -> str | None:
+def _blocks() -> Iterator[AuditBlock]:
+    number = 0
+    while page := list(AuditBlock.objects.filter(number__gt=number).order_by("number")[:20]):
+        yield from page
+        number = page[-1].number
+
+
+def fault_of_unsealed(stream: Stream, *, now: dt.datetime) -> str | None:
     """
     Return what is wrong with rows that stand in no block, or None.
 
-    Reads every id of the stream; the newest rows, which wait for the next block, are all right.
+    Reads every id of the stream. The newest rows wait for the next block, which is all right unless
+    they have waited for long.
     """
     cursor = SealCursor.objects.filter(stream=stream.name).first()
+    since = _waiting_since(stream, cursor.position if cursor else 0)
+    if since is not None and now - since > WAITING_MAX:
+        return f"nothing of {stream.name} has been sealed since {since:%Y-%m-%d %H:%M} UTC"
     ranges = [(1 + (cursor.position if cursor else 0), 2**63 - 1)]
     ranges += [(gap[0], gap[1]) for gap in (cursor.gaps if cursor else [])]
     waiting_in_range = stream.new_sql.replace(" LIMIT %s", "") % ("waiting.first", "waiting.last")
@@ -72,6 +86,14 @@ def fault_of_unsealed(stream: Stream) -> str | None:
         )
         found = query.fetchone()
     return found and f"{stream.row_name} {found[0]} stands in no block: it was put in afterwards"
+
+
+def _waiting_since(stream: Stream, position: int) -> dt.datetime | None:
+    with connection.cursor() as query:
+        query.execute(stream.waiting_since_sql, [position])
+        found = query.fetchone()
+    since: dt.datetime | None = found and found[0].astimezone(dt.UTC)
+    return since
 
 
 def _fault_of_link(before: AuditBlock, block: AuditBlock, noted: bytes | None) -> str | None:

@@ -8,12 +8,13 @@ import segno
 from django import forms
 from django.contrib import admin
 from django.contrib.admin.forms import AdminAuthenticationForm
-from django.contrib.auth import update_session_auth_hash
+from django.contrib.auth import update_session_auth_hash, user_logged_in, user_logged_out
 from django.contrib.auth.forms import PasswordChangeForm, SetPasswordForm, SetPasswordMixin
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import QuerySet
+from django.dispatch import Signal, receiver
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -552,10 +553,19 @@ def second_factor(request: HttpRequest) -> HttpResponse:
             response = TemplateResponse(request, "admin/second_factor.html", context)
             response["Cache-Control"] = "no-store"
             return response
-    enrolment = services.begin_enrolment(user=user)
+    enrolment = services.begin_enrolment(user=user, is_going_on=request.method == "POST")
     qr = segno.make(enrolment.url, error="m").svg_data_uri(scale=5)
     context |= {"form": form, "secret": enrolment.secret, "qr": qr}
     return TemplateResponse(request, "admin/second_factor.html", context)
+
+
+@receiver([user_logged_in, user_logged_out])
+def _record_session(signal: Signal, user: User | None, **_: Any) -> None:
+    """Of the back office's sessions; those of the API are recorded where they are made."""
+    if user is not None:
+        services.record_back_office_session(
+            user=user, has_begun=signal is user_logged_in, now=timezone.now()
+        )
 
 
 admin.site.login_form = SignInForm

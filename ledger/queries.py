@@ -30,8 +30,25 @@ TRANSACTIONS_TO_SEAL = Stream(
     new_sql="SELECT o.id, t.id::text FROM core_outboxevent o"
     " LEFT JOIN ledger_transaction t ON t.id = o.resource_id"
     " WHERE o.id BETWEEN %s AND %s ORDER BY o.id LIMIT %s",
-    digest_sql="SELECT w.id, ledger_transaction_digest(w.id::uuid)"
-    " FROM unnest(%s::text[]) WITH ORDINALITY w(id, n) ORDER BY w.n",
+    digest_sql="""
+        SELECT w.id, CASE WHEN t.id IS NOT NULL THEN sha256(convert_to(jsonb_build_array(
+                   t.id, t.tenant_id, t.type, t.currency, t.amount, t.legs, t.description,
+                   t.external_reference, t.idempotency_key, encode(t.request_fingerprint, 'hex'),
+                   t.value_date, t.reverses_id, t.metadata,
+                   (extract(epoch FROM t.created_at) * 1000000)::bigint,
+                   t.actor_id, t.request_id, host(t.address),
+                   (SELECT jsonb_agg(jsonb_build_array(
+                               e.tenant_id, e.account_id, e.sequence, e.leg, e.currency, e.amount,
+                               e.balance_after,
+                               (extract(epoch FROM e.created_at) * 1000000)::bigint)
+                           ORDER BY e.leg)
+                      FROM ledger_entry e WHERE e.transaction_id = t.id)
+               )::text, 'UTF8')) END
+          FROM unnest(%s::text[]) WITH ORDINALITY w(id, n)
+          LEFT JOIN ledger_transaction t ON t.id = w.id::uuid ORDER BY w.n
+    """,
+    waiting_since_sql="SELECT o.created_at FROM core_outboxevent o WHERE o.id > %s"
+    " ORDER BY o.id LIMIT 1",
     all_sql="SELECT t.id::text FROM ledger_transaction t",
 )
 

@@ -295,7 +295,7 @@ def test_s27_the_back_office_tells_no_more(tenant: Tenant, monkeypatch: pytest.M
 # --- S28: whatever breaks, nothing is half done ------------------------------------------------
 BREAKABLE = [
     "core.api.limits.count_request",
-    "core.api.views.fingerprint",
+    "core.api.views.keyed_fingerprint",
     "identity.api.authentication.queries.principal_of_key",
     "core.api.permissions.HasPermission.has_permission",
     "core.principal.Principal.may",

@@ -6,11 +6,12 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from rest_framework.exceptions import AuthenticationFailed
 
-from core.addresses import client_address
+from core.addresses import client_address, network_of
 from core.errors import KeyRevoked, RateLimited
 from core.limiting import WINDOW_S, Standing, count_request
 from core.principal import Principal
 
+_NO_LIMIT = 10**9
 Handler = Callable[[HttpRequest], HttpResponse]
 
 
@@ -21,16 +22,20 @@ def count_principal(request: HttpRequest, principal: Principal) -> None:
     :raises RateLimited: over the limit
     :raises AuthenticationFailed: the key has ended since this process verified it
     """
-    if not settings.RATE_LIMIT:
-        return
     verified = getattr(request, "verified_key", None)
     limit = (verified and verified.rate_limit) or settings.RATE_LIMIT
+    if not limit and verified is None:
+        return
     standing = count_request(
-        who=principal.actor_id, limit=limit, credential=verified and verified.digest
+        who=principal.actor_id,
+        # Asked all the same where there is no limit: whether the key has ended.
+        limit=limit or _NO_LIMIT,
+        credential=verified and verified.digest,
     )
     if standing is not None and standing.is_ended:
         raise AuthenticationFailed("The key was revoked.", KeyRevoked.code)
-    _keep(request, standing)
+    if limit:
+        _keep(request, standing)
 
 
 def count_stranger(request: HttpRequest) -> None:
@@ -40,7 +45,7 @@ def count_stranger(request: HttpRequest) -> None:
     :raises RateLimited: over the limit
     """
     if settings.RATE_LIMIT_ANONYMOUS:
-        who = f"address:{client_address(request)}"
+        who = f"address:{network_of(client_address(request))}"
         _keep(request, count_request(who=who, limit=settings.RATE_LIMIT_ANONYMOUS))
 
 

@@ -24,8 +24,12 @@ class StrictJSONParser(BaseParser):
         if not raw.strip():
             return {}
         try:
+            # As bytes it would be taken in UTF-16 too, and with halves of surrogate pairs.
             parsed = json.loads(
-                raw, parse_constant=_refuse_constant, object_pairs_hook=_object, parse_int=_int
+                raw.decode("utf-8"),
+                parse_constant=_refuse_constant,
+                object_pairs_hook=_object,
+                parse_int=_int,
             )
         except RecursionError:
             raise ParseError("The JSON is nested too deeply.") from None

@@ -15,6 +15,14 @@ PERIOD = [
     OpenApiParameter("from", _BOUND, description="From this date or time on, UTC."),
     OpenApiParameter("to", _BOUND, description="A date: including that day. A time: before it."),
 ]
+_KEY_SCHEMA = {"type": "string", "pattern": "^[!-~]+$", "minLength": 1, "maxLength": 255}
+# Of what is no POST and still should not be done twice.
+OPTIONAL_KEY = OpenApiParameter(
+    IDEMPOTENCY_KEY,
+    _KEY_SCHEMA,
+    OpenApiParameter.HEADER,
+    description="1 to 255 visible ASCII characters; one for each intended change.",
+)
 IF_MATCH = OpenApiParameter(
     "If-Match",
     # As core.api.views reads it.
@@ -177,7 +185,7 @@ class FlorinSchema(AutoSchema):
         return [
             OpenApiParameter(
                 IDEMPOTENCY_KEY,
-                {"type": "string", "pattern": "^[!-~]+$", "minLength": 1, "maxLength": 255},
+                _KEY_SCHEMA,
                 OpenApiParameter.HEADER,
                 required=is_required,
                 description="1 to 255 visible ASCII characters; one for each intended change.",

@@ -25,7 +25,7 @@ from core.api.pagination import KeysetPagination
 from core.caller import name_actor
 from core.database import reading_as, repeating
 from core.errors import IdempotencyKeyRequired, InvalidRequest
-from core.idempotency import KEY_LENGTH_MAX, fingerprint, once
+from core.idempotency import KEY_LENGTH_MAX, keyed_fingerprint, once
 from core.permissions import Permission
 from core.principal import Principal
 
@@ -209,7 +209,7 @@ class TenantViewSet(FlorinViewSet[M]):
             lambda: once(
                 tenant_id=self.tenant_id,
                 key=key,
-                request_fingerprint=fingerprint(
+                request_fingerprint=keyed_fingerprint(
                     request.method, request.path, self.principal.actor_id, request.data
                 ),
                 now=timezone.now(),

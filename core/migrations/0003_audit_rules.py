@@ -17,10 +17,6 @@ class Migration(migrations.Migration):
     operations = [
         migrations.RunSQL(
             sql=sql_beside(__file__),
-            reverse_sql=[
-                *(f"DROP TRIGGER {name} ON {table};" for name, table in TRIGGERS),
-                "DROP FUNCTION core_microseconds(timestamptz) CASCADE;",
-                "DROP FUNCTION core_audit_digest(core_auditrecord);",
-            ],
+            reverse_sql=[f"DROP TRIGGER {name} ON {table};" for name, table in TRIGGERS],
         )
     ]

@@ -17,15 +17,3 @@ CREATE TRIGGER audit_block_never_truncated BEFORE TRUNCATE ON core_auditblock
 -- Ids in bulk and the digests of a block are random: compressing them costs time and saves nothing.
 ALTER TABLE core_auditrecord ALTER COLUMN object_ids SET STORAGE EXTERNAL;
 ALTER TABLE core_auditblock ALTER COLUMN row_digests SET STORAGE EXTERNAL;
-
--- A moment as a number: how a timestamp prints depends on the session.
-CREATE FUNCTION core_microseconds(p_moment timestamptz) RETURNS bigint LANGUAGE sql IMMUTABLE
-    RETURN (extract(epoch FROM p_moment) * 1000000)::bigint;
-
--- The SHA-256 of a record, of every column there is today. A column that is added later needs a
--- digest of its own version: this one must stay what it is, for the blocks that were sealed by it.
-CREATE FUNCTION core_audit_digest(r core_auditrecord) RETURNS bytea LANGUAGE sql STABLE
-    RETURN sha256(convert_to(jsonb_build_array(
-        r.id, r.tenant_id, r.action, r.actor_id, r.object_id, to_jsonb(r.object_ids), r.before,
-        r.after, r.reason, r.request_id, host(r.address), core_microseconds(r.created_at)
-    )::text, 'UTF8'));

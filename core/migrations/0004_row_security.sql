@@ -6,21 +6,25 @@
 
 DO $$
 BEGIN
-    -- Roles belong to the whole cluster: another database of it may have made this one.
-    CREATE ROLE florin_reader NOLOGIN;
+    -- Roles belong to the whole cluster: another database of it, or somebody who may, has made this
+    -- one. Whoever may not make roles is told so even where there is nothing to make.
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'florin_reader') THEN
+        CREATE ROLE florin_reader NOLOGIN;
+    END IF;
 EXCEPTION
     WHEN duplicate_object OR unique_violation THEN NULL;
     WHEN insufficient_privilege THEN
         RAISE EXCEPTION 'the role florin_reader is missing, and % may not create roles', current_user
             USING HINT = format('As a superuser: CREATE ROLE florin_reader NOLOGIN; '
-                                'GRANT florin_reader TO %I WITH SET TRUE;', current_user);
+                                'GRANT florin_reader TO %I WITH INHERIT FALSE, SET TRUE;', current_user);
 END
 $$;
 
 DO $$
 BEGIN
     IF NOT pg_has_role(current_user, 'florin_reader', 'SET') THEN
-        EXECUTE format('GRANT florin_reader TO %I WITH SET TRUE', current_user);
+        -- Not inherited: policies for a role count for all who inherit it.
+        EXECUTE format('GRANT florin_reader TO %I WITH INHERIT FALSE, SET TRUE', current_user);
     END IF;
 END
 $$;

@@ -37,7 +37,7 @@ _RECORD: dict[str, Any] = {
     "action": "api_key.rotated",
     "actor_id": "user:0199c0de-7e57-7000-8000-000000000011",
     "object_id": _KEY["id"],
-    "object_ids": None,
+    "object_count": None,
     "before": None,
     "after": {"rotated_at": "2026-01-31T12:00:00Z", "overlap_seconds": 0},
     "reason": "",

@@ -180,10 +180,8 @@ class AuditRecordResponse(serializers.Serializer[Any]):
     action = serializers.CharField(help_text="Such as api_key.rotated.")
     actor_id = serializers.CharField(help_text="user:<id>, key:<id>, task:<name> ...")
     object_id = serializers.UUIDField(allow_null=True)
-    object_ids = serializers.ListField(
-        child=serializers.UUIDField(),
-        allow_null=True,
-        help_text="Of a change made to many at once.",
+    object_count = serializers.IntegerField(
+        allow_null=True, help_text="Of a change made to many at once."
     )
     before = serializers.DictField(allow_null=True, help_text="The fields that changed.")
     after = serializers.DictField(allow_null=True)

@@ -1,9 +1,10 @@
 """People, their tokens and API keys over HTTP: translate, one call, translate."""
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 from uuid import UUID
 
-from django.db.models import QuerySet
+from django.db.models import Func, QuerySet
 from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.views.decorators.debug import sensitive_variables
@@ -16,7 +17,7 @@ from rest_framework.response import Response
 
 from core.addresses import client_address
 from core.api.filters import DjangoFilterBackend
-from core.api.schema import IF_MATCH, PERIOD
+from core.api.schema import IF_MATCH, OPTIONAL_KEY, PERIOD
 from core.api.views import FlorinViewSet, TenantViewSet
 from core.errors import InvalidRequest
 from core.models import AuditRecord
@@ -222,22 +223,20 @@ class ApiKeyViewSet(ListModelMixin, RetrieveModelMixin, TenantViewSet[ApiKey]):
     @method_decorator(sensitive_variables())
     def create(self, request: Request) -> Response:
         body = self.validated(serializers.NewApiKeyRequest)
-        issued: list[services.IssuedKey] = []
-
-        def effect() -> tuple[int, Any]:
-            made = services.create_api_key(tenant_id=self.tenant_id, now=timezone.now(), **body)
-            issued[:] = [made]
-            return 201, {**self.get_serializer(made.api_key).data, "key": None}
-
-        response = self.answer_once(effect)
-        if issued and "Idempotent-Replayed" not in response:
-            response.data = {**response.data, "key": issued[0].clear}
-        return _not_kept(response)
+        return self._issued(
+            201,
+            lambda: services.create_api_key(tenant_id=self.tenant_id, now=timezone.now(), **body),
+        )
 
     @extend_schema(
         operation_id="rotate_api_key",
         summary="Give an API key a new secret",
-        description="The old one is refused from the answer on, or after `overlap_seconds`.",
+        description=(
+            "The old one is refused from the answer on, or after `overlap_seconds`. At most two are"
+            " good at a time. Send an `Idempotency-Key`, as with a POST: a request that is repeated"
+            " without one rotates again."
+        ),
+        parameters=[OPTIONAL_KEY],
         request=serializers.RotateRequest,
         responses=serializers.IssuedApiKeyResponse,
         examples=[examples.ROTATE_REQUEST, examples.ISSUED_API_KEY],
@@ -245,14 +244,13 @@ class ApiKeyViewSet(ListModelMixin, RetrieveModelMixin, TenantViewSet[ApiKey]):
     @action(detail=True, methods=["put"])
     @method_decorator(sensitive_variables())
     def rotate(self, request: Request, pk: UUID) -> Response:
-        issued = services.rotate_api_key(
-            tenant_id=self.tenant_id,
-            api_key_id=pk,
-            overlap_s=self.validated(serializers.RotateRequest)["overlap_seconds"],
-            now=timezone.now(),
+        overlap_s = self.validated(serializers.RotateRequest)["overlap_seconds"]
+        return self._issued(
+            200,
+            lambda: services.rotate_api_key(
+                tenant_id=self.tenant_id, api_key_id=pk, overlap_s=overlap_s, now=timezone.now()
+            ),
         )
-        body = {**self.get_serializer(issued.api_key).data, "key": issued.clear}
-        return _not_kept(Response(body))
 
     @extend_schema(
         operation_id="revoke_api_key", summary="Revoke an API key for good", responses={204: None}
@@ -260,6 +258,19 @@ class ApiKeyViewSet(ListModelMixin, RetrieveModelMixin, TenantViewSet[ApiKey]):
     def destroy(self, request: Request, pk: UUID) -> Response:
         services.revoke_api_key(tenant_id=self.tenant_id, api_key_id=pk, now=timezone.now())
         return Response(status=204)
+
+    def _issued(self, status: int, issue: Callable[[], services.IssuedKey]) -> Response:
+        """Answer with a key in clear; where the answer is kept or repeated, without."""
+        issued: list[services.IssuedKey] = []
+
+        def effect() -> tuple[int, Any]:
+            issued[:] = [issue()]
+            return status, {**self.get_serializer(issued[0].api_key).data, "key": None}
+
+        response = self.answer_once(effect)
+        if issued and "Idempotent-Replayed" not in response:
+            response.data = {**response.data, "key": issued[0].clear}
+        return _not_kept(response)
 
 
 class _RecordsViewSet(ListModelMixin, TenantViewSet[AuditRecord]):
@@ -270,7 +281,13 @@ class _RecordsViewSet(ListModelMixin, TenantViewSet[AuditRecord]):
 
     def get_queryset(self) -> QuerySet[AuditRecord]:
         start, end = self.period()
-        records = super().get_queryset()
+        # Ten thousand ids in each of two hundred records would be an answer of 80 MB.
+        records = (
+            super()
+            .get_queryset()
+            .defer("object_ids")
+            .annotate(object_count=Func("object_ids", function="cardinality"))
+        )
         if start is not None:
             records = records.filter(created_at__gte=start)
         if end is not None:

@@ -1,5 +1,6 @@
 """Tenants, people, their sessions, and API keys: every change of them."""
 
+from identity.services.ending import end_sessions
 from identity.services.keys import (
     NOTED_EVERY,
     OVERLAP_MAX_S,
@@ -26,8 +27,8 @@ from identity.services.sessions import (
     Tokens,
     authenticated_user,
     begin_session,
-    end_sessions,
     purge_ended,
+    record_back_office_session,
     refresh_tokens,
     sign_in,
     sign_out,
@@ -57,6 +58,7 @@ __all__ = [
     "note_refusal",
     "note_use",
     "purge_ended",
+    "record_back_office_session",
     "refresh_tokens",
     "reset_second_factor",
     "revoke_api_key",

@@ -11,10 +11,12 @@ from django.db import transaction
 from core.changes import changed, record_change
 from core.database import refusing
 from core.errors import InvalidRequest, InvalidState, NotFound, PermissionDenied
+from core.permissions import Role
 from core.versions import refuse_unless_as_seen
 from identity.errors import EmailTaken
 from identity.models import User
-from identity.services.sessions import end_sessions
+from identity.services.ending import end_sessions
+from identity.services.second_factor import forget_enrolments
 
 _EMAIL_TAKEN = "identity_user_email_key"
 CHANGEABLE = ("full_name", "role", "is_active")
@@ -50,7 +52,9 @@ def create_user(
             is_superuser=is_superuser,
             created_at=now,
         )
-        after = {"email": user.email, "full_name": full_name, "role": role}
+        after: dict[str, Any] = {"email": user.email, "full_name": full_name, "role": role}
+        if is_superuser:
+            after["is_superuser"] = True
         _record(user, "user.created", now, after=after)
     return user
 
@@ -86,11 +90,17 @@ def change_user(
         is_demoted = (after["role"], after["is_active"]) != (user.role, user.is_active)
         if user_id == by_user_id and is_demoted:
             raise InvalidState("Nobody changes their own role or locks themselves out.")
+        if after == before:
+            return user
+        becomes_staff = user.role == Role.CUSTOMER and after["role"] != Role.CUSTOMER
         user.full_name, user.role, user.is_active = (after[name] for name in CHANGEABLE)
         user.is_staff = user.role != User.Role.CUSTOMER
         user.save(update_fields=[*CHANGEABLE, "is_staff"])
         if not user.is_active:
             end_sessions(user_id=user.pk, reason="disabled", now=now)
+        elif becomes_staff:
+            # More is asked of staff when they sign in.
+            end_sessions(user_id=user.pk, reason="became_staff", now=now)
         _record(user, "user.changed", now, reason=reason, **changed(before, after))
     return user
 
@@ -118,6 +128,7 @@ def set_password(
         user.set_password(password)
         user.save(update_fields=["password"])
         end_sessions(user_id=user.pk, reason="password_set", now=now)
+        forget_enrolments(user_id=user.pk)
         _record(user, "user.password_set", now)
     return user
 

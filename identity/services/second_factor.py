@@ -16,6 +16,7 @@ from core.changes import record_for_audit
 from core.errors import InvalidState, NotFound
 from identity.errors import OtpRequired
 from identity.models import User
+from identity.services.ending import end_sessions
 
 RECOVERY_CODES = 10
 CODE_LENGTH_MAX = 16
@@ -51,18 +52,32 @@ def device_of_code(user: User, code: str) -> Device | None:
     return device
 
 
-def begin_enrolment(*, user: User) -> Enrolment:
+def begin_enrolment(*, user: User, is_going_on: bool = False) -> Enrolment:
     """
     Make a device for the user, to be confirmed by its first code; replaces one that was not.
 
+    While one `is_going_on` it stays: the code was mistyped, and the app has the secret.
+
     :raises InvalidState: they have a second factor
     """
-    if has_second_factor(user):
-        raise InvalidState("There is a second factor already. An admin can reset it.")
-    device, _ = TOTPDevice.objects.get_or_create(
-        user=user, confirmed=False, defaults={"name": "authenticator"}
-    )
+    with transaction.atomic():
+        # Two pages opened at once make one device.
+        User.objects.select_for_update().get(pk=user.pk)
+        if has_second_factor(user):
+            raise InvalidState("There is a second factor already. An admin can reset it.")
+        begun = TOTPDevice.objects.filter(user=user, confirmed=False)
+        if not is_going_on:
+            # Whoever saw a secret before, in this person's name, shall not know the next.
+            begun.delete()
+        device = begun.first() or TOTPDevice.objects.create(
+            user=user, confirmed=False, name="authenticator"
+        )
     return Enrolment(secret=_base32(device), url=str(device.config_url))
+
+
+def forget_enrolments(*, user_id: UUID) -> None:
+    """Drop devices that were begun and never confirmed."""
+    TOTPDevice.objects.filter(user_id=user_id, confirmed=False).delete()
 
 
 def confirm_enrolment(*, user: User, code: str, now: datetime) -> Confirmed:
@@ -88,6 +103,8 @@ def confirm_enrolment(*, user: User, code: str, now: datetime) -> Confirmed:
             StaticToken.objects.bulk_create(
                 [StaticToken(device=static, token=code) for code in codes]
             )
+            # Those who got in with the password alone are out.
+            end_sessions(user_id=user.pk, reason="factor_set", now=now)
             record_for_audit(
                 tenant_id=user.tenant_id,
                 action="user.second_factor_set",
@@ -112,6 +129,7 @@ def reset_second_factor(*, tenant_id: UUID, user_id: UUID, reason: str, now: dat
             raise NotFound("No such user.")
         for device in django_otp.devices_for_user(user, confirmed=None):
             device.delete()
+        end_sessions(user_id=user_id, reason="factor_reset", now=now)
         record_for_audit(
             tenant_id=tenant_id,
             action="user.second_factor_reset",

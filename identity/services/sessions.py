@@ -1,7 +1,7 @@
 """
 Signing in and out, for the API and the back office.
 
-An attempt is counted before the password is looked at, in a statement of its own: a thousand at
+An attempt is counted before the password is looked at, in statements of their own: a thousand at
 once are a thousand counted, and no refusal undoes the count.
 """
 
@@ -17,8 +17,8 @@ from django.contrib.auth.hashers import make_password
 from django.db import connection, transaction
 from django.db.models import F
 
+from core.addresses import network_of
 from core.changes import record_for_audit
-from core.database import sql_array
 from core.errors import InvalidRequest, InvalidToken
 from identity.errors import InvalidCredentials, OtpRequired, SecondFactorRequired, TooManyAttempts
 from identity.models import RefreshToken, Session, SignInFailures, User
@@ -31,11 +31,11 @@ SECRET_BYTES = 32
 
 _COUNT = """
 INSERT INTO identity_signinfailures AS f (subject, count, began_at)
-SELECT subject, 1, %(now)s FROM unnest(%(subjects)s::bytea[]) subject
+VALUES (%(subject)s, 1, %(now)s)
 ON CONFLICT (subject) DO UPDATE
    SET count = CASE WHEN f.began_at <= %(expired)s THEN 1 ELSE f.count + 1 END,
        began_at = CASE WHEN f.began_at <= %(expired)s THEN %(now)s ELSE f.began_at END
-RETURNING subject, count, began_at
+RETURNING count, began_at
 """
 
 
@@ -58,14 +58,21 @@ def sign_in(*, email: str, password: str, otp: str | None, address: str, now: da
     :raises TooManyAttempts: too many wrong ones lately
     """
     user = authenticated_user(email=email, password=password, otp=otp, address=address, now=now)
-    if settings.STAFF_SECOND_FACTOR_REQUIRED and user.is_staff and not has_second_factor(user):
-        raise SecondFactorRequired("Sign in to the back office once, and set it up there.")
+    _refuse_without_second_factor(user)
     return begin_session(user=user, address=address, now=now)
 
 
 def begin_session(*, user: User, address: str, now: datetime) -> Tokens:
-    """Begin a session of somebody who has shown who they are. `address` may be empty."""
+    """
+    Begin a session of somebody who has shown who they are. `address` may be empty.
+
+    :raises InvalidCredentials: their password has changed since, or they may not sign in any more
+    """
     with transaction.atomic():
+        # Checking a password takes its time; whatever ends sessions meanwhile ends this one too.
+        as_shown = User.objects.filter(pk=user.pk, password=user.password, is_active=True)
+        if not as_shown.select_for_update().exists():
+            raise InvalidCredentials("Address or password is wrong.")
         session = Session.objects.create(
             user=user,
             created_at=now,
@@ -111,6 +118,17 @@ def authenticated_user(
     return user
 
 
+def record_back_office_session(*, user: User, has_begun: bool, now: datetime) -> None:
+    """Record that somebody has signed in to the back office, or out of it."""
+    record_for_audit(
+        tenant_id=user.tenant_id,
+        action="session.started" if has_begun else "session.ended",
+        object_id=user.pk,
+        reason="back office",
+        now=now,
+    )
+
+
 def refresh_tokens(*, refresh: str, now: datetime) -> Tokens:
     """
     Give new tokens for a refresh token, once.
@@ -119,6 +137,7 @@ def refresh_tokens(*, refresh: str, now: datetime) -> Tokens:
     owner signs in again, a thief cannot.
 
     :raises InvalidToken: unknown, too old, used before, or its session has ended
+    :raises SecondFactorRequired: staff must have one by now, and has none
     """
     digest = _refresh_digest(refresh)
     with transaction.atomic():
@@ -133,6 +152,7 @@ def refresh_tokens(*, refresh: str, now: datetime) -> Tokens:
                 raise InvalidToken("The session has ended. Sign in again.")
             if not session.user.is_active:
                 raise InvalidToken("The user may not sign in any more.")
+            _refuse_without_second_factor(session.user)
             return _new_tokens(session, now)
     used = RefreshToken.objects.filter(digest=digest, used_at__isnull=False).first()
     if used is not None:
@@ -148,11 +168,6 @@ def sign_out(*, refresh: str, now: datetime) -> None:
         _end_session(token.session_id, "signed_out", now)
 
 
-def end_sessions(*, user_id: UUID, reason: str, now: datetime) -> None:
-    """End all of a user's sessions on the API; their access tokens are worth nothing at once."""
-    Session.objects.filter(user_id=user_id, ended_at=None).update(ended_at=now, end_reason=reason)
-
-
 def purge_ended(*, now: datetime, limit: int) -> int:
     """Delete at most `limit` sessions past their time, and old counts; return how many."""
     SignInFailures.objects.filter(began_at__lt=now - _window()).delete()
@@ -160,6 +175,11 @@ def purge_ended(*, now: datetime, limit: int) -> int:
     ids = list(past.values_list("pk", flat=True)[:limit])
     Session.objects.filter(pk__in=ids).delete()
     return len(ids)
+
+
+def _refuse_without_second_factor(user: User) -> None:
+    if settings.STAFF_SECOND_FACTOR_REQUIRED and user.is_staff and not has_second_factor(user):
+        raise SecondFactorRequired("Sign in to the back office once, and set it up there.")
 
 
 def _end_session(session_id: UUID, reason: str, now: datetime) -> None:
@@ -201,48 +221,40 @@ def _window() -> timedelta:
     return timedelta(seconds=settings.SIGN_IN_WINDOW_S)
 
 
-def _count_attempt(email: str, address: str, now: datetime) -> dict[bytes, int]:
-    """Count the attempt, or refuse it. Returns the subjects with how much each may bear."""
+def _count_attempt(email: str, address: str, now: datetime) -> list[bytes]:
+    """
+    Count the attempt for each of its subjects, or refuse it. Returns them, the narrowest first.
+
+    What a narrower one refuses does not count for the wider: whoever goes on guessing from one
+    address locks out that address, and not the person, nor everybody beside them.
+    """
+    network = network_of(address)
     limits = {
         # Whoever guesses is locked out; the person themselves, from elsewhere, is not.
-        _subject("person", email, address): settings.SIGN_IN_FAILURES_MAX,
+        _subject("person", email, network): settings.SIGN_IN_FAILURES_MAX,
         # One guess at each of many people.
-        _subject("address", address): settings.SIGN_IN_FAILURES_ADDRESS_MAX,
+        _subject("address", network): settings.SIGN_IN_FAILURES_ADDRESS_MAX,
         # Guesses at one person from many addresses.
         _subject("anywhere", email): settings.SIGN_IN_FAILURES_PERSON_MAX,
     }
-    # In one order, as every writer of these rows: so they never deadlock.
-    subjects = sorted(limits)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            _COUNT,
-            {
-                "subjects": sql_array([f'"\\\\x{subject.hex()}"' for subject in subjects]),
-                "now": now,
-                "expired": now - _window(),
-            },
-        )
-        counted = cursor.fetchall()
-    waits = [
-        began_at + _window() - now
-        for subject, count, began_at in counted
-        if count > limits[bytes(subject)]
-    ]
-    if waits:
-        seconds = max(1, math.ceil(max(waits).total_seconds()))
-        raise TooManyAttempts(
-            f"Too many wrong attempts. Try again in {math.ceil(seconds / 60)} minutes.",
-            retry_after_s=seconds,
-        )
-    return limits
+    for subject, limit in limits.items():
+        with connection.cursor() as cursor:
+            cursor.execute(_COUNT, {"subject": subject, "now": now, "expired": now - _window()})
+            count, began_at = cursor.fetchone()
+        if count > limit:
+            wait_s = max(1, math.ceil((began_at + _window() - now).total_seconds()))
+            raise TooManyAttempts(
+                f"Too many wrong attempts. Try again in {math.ceil(wait_s / 60)} minutes.",
+                retry_after_s=wait_s,
+            )
+    return list(limits)
 
 
-def _forgive(subjects: dict[bytes, int]) -> None:
+def _forgive(subjects: list[bytes]) -> None:
     """It was them: take this attempt back everywhere, and all of theirs from here."""
-    person, address, anywhere = subjects
+    person, *wider = subjects
     SignInFailures.objects.filter(subject=person).delete()
-    # One row a statement: two in one could meet a count of theirs in another order.
-    for subject in (address, anywhere):
+    for subject in wider:
         SignInFailures.objects.filter(subject=subject, count__gt=0).update(count=F("count") - 1)
 
 

@@ -10,7 +10,6 @@ class Migration(migrations.Migration):
         migrations.RunSQL(
             sql=sql_beside(__file__),
             reverse_sql="""
-                DROP FUNCTION ledger_transaction_digest(uuid);
                 ALTER TABLE ledger_transaction
                     ALTER COLUMN actor_id DROP DEFAULT,
                     ALTER COLUMN request_id DROP DEFAULT,

@@ -7,6 +7,8 @@ import time
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import connection
+from django.utils import timezone
 
 from core.models import AuditBlock
 from core.sealing import streams
@@ -31,6 +33,9 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         expected = [_head(text) for text in options["expect"]]
         began = time.monotonic()
+        with connection.cursor() as cursor:
+            # It reads all there is, and nobody waits for it.
+            cursor.execute("SET statement_timeout = 0")
         blocks = rows = 0
         fault: str | None = None
         head: AuditBlock | None = None
@@ -41,7 +46,7 @@ class Command(BaseCommand):
                 rows += len(head.row_ids)
                 self._show_progress(blocks, rows)
         for stream in streams().values():
-            fault = fault or fault_of_unsealed(stream)
+            fault = fault or fault_of_unsealed(stream, now=timezone.now())
         report = {
             "ok": fault is None,
             "blocks": blocks,

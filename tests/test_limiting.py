@@ -23,6 +23,11 @@ from tests import making
 from tests.contract import ContractClient
 
 
+def new_network() -> str:
+    """An address in a network of its own: those of one /64 count together."""
+    return f"2001:db8:{new_id().hex[-8:-4]}:{new_id().hex[-4:]}::1"
+
+
 def somebody() -> str:
     return f"test:{new_id()}"
 
@@ -186,7 +191,7 @@ def test_s13_wrong_credentials_count_for_their_address(
     tenant: Tenant, settings: LazySettings
 ) -> None:
     settings.RATE_LIMIT_ANONYMOUS = 3
-    address = f"2001:db8::{new_id().hex[-4:]}"
+    address = new_network()
     stranger = making.client_of("florin_test_0000000000000000_" + "0" * 64)
 
     statuses = [stranger.get("/api/v1/me", REMOTE_ADDR=address).status_code for _ in range(4)]
@@ -198,7 +203,7 @@ def test_s13_wrong_credentials_count_for_their_address(
 
 def test_s13_signing_in_counts_too(db: None, settings: LazySettings) -> None:
     settings.RATE_LIMIT_ANONYMOUS = 2
-    address = f"2001:db8::{new_id().hex[-4:]}"
+    address = new_network()
     body = {"email": "x@bank.test", "password": "wrong-password-here"}
 
     statuses = [
@@ -211,7 +216,7 @@ def test_s13_signing_in_counts_too(db: None, settings: LazySettings) -> None:
 
 def test_s13_a_forged_address_changes_nothing(db: None, settings: LazySettings) -> None:
     settings.RATE_LIMIT_ANONYMOUS = 3
-    address = f"2001:db8::{new_id().hex[-4:]}"
+    address = new_network()
 
     statuses = [
         ContractClient()
