@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from accounts.models import Account
 from accounts.services import freeze_account
+from core import sealing
 from core.caller import Caller, calling
 from core.changes import record_for_audit
 from core.models import AuditBlock, AuditRecord, SealCursor
@@ -123,6 +124,60 @@ def test_gaps_are_forgotten_when_nothing_can_fill_them(tenant: Tenant) -> None:
     seal_new_rows(now=timezone.now() + dt.timedelta(hours=2))
 
     assert SealCursor.objects.get(stream="audit").gaps == []
+
+
+def test_a_gap_wider_than_a_block_is_sealed_to_its_end(
+    tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch that was under way at one look, and then nobody looked for a while."""
+    monkeypatch.setattr(sealing, "BLOCK_ROWS_MAX", 10)
+
+    def record_and_seal() -> None:
+        record_for_audit(tenant_id=tenant.pk, action="second", now=timezone.now())
+        seal()
+        connection.close()
+
+    with transaction.atomic():
+        for _ in range(35):
+            record_for_audit(tenant_id=tenant.pk, action="first", now=timezone.now())
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(record_and_seal).result()
+
+    later = timezone.now() + dt.timedelta(hours=2)
+    assert seal_new_rows(now=later) == 35
+    assert verify()["ok"]
+
+
+def test_a_gap_stays_while_whoever_may_fill_it_is_at_work(tenant: Tenant) -> None:
+    """They took their number early and their transaction id late, and are slow."""
+
+    def record_and_seal() -> None:
+        record_for_audit(tenant_id=tenant.pk, action="second", now=timezone.now())
+        now = timezone.now()
+        # Seen, aged, and looked at again and again.
+        for seconds in (0, 61, 62, 180):
+            seal_new_rows(now=now + dt.timedelta(seconds=seconds))
+        connection.close()
+
+    with transaction.atomic():
+        record_for_audit(tenant_id=tenant.pk, action="first", now=timezone.now())
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(record_and_seal).result()
+        assert SealCursor.objects.get(stream="audit").gaps
+    assert seal_new_rows(now=timezone.now() + dt.timedelta(seconds=200)) == 1
+
+    assert verify()["ok"]
+    # And goes when they have ended.
+    seal_new_rows(now=timezone.now() + dt.timedelta(seconds=400))
+    assert SealCursor.objects.get(stream="audit").gaps == []
+
+
+def test_sealing_that_stands_still_is_a_fault(ada: Account) -> None:
+    """Whoever keeps rows from being sealed could alter them meanwhile."""
+    past = timezone.now() - dt.timedelta(minutes=11)
+    record_for_audit(tenant_id=ada.tenant_id, action="a.b", now=past)
+
+    assert fault().startswith("nothing of audit has been sealed since")
 
 
 def test_sealers_side_by_side_do_it_once(tenant: Tenant) -> None:

@@ -215,6 +215,27 @@ def test_s14_a_body_is_a_json_object(door: Door, text: str | bytes) -> None:
     door.assert_nothing_happened()
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"description": "\xed\xa0\x80"}',
+        b'{"\xed\xa0\x80": 1}',
+        '{"description": "x"}'.encode("utf-16"),
+        b'\xff\xfe{"a": 1}',
+        b'{"description": "\xff"}',
+    ],
+)
+def test_s14_a_body_is_utf8(door: Door, raw: bytes) -> None:
+    answer = door.api.post(
+        f"/api/v1{door.path}",
+        raw,
+        content_type="application/json",
+        headers={"Idempotency-Key": "k"},
+    )
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
+
+
 def test_another_media_type_is_not_supported(door: Door) -> None:
     answer = door.api.post(
         f"/api/v1{door.path}",

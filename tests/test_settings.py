@@ -48,6 +48,10 @@ def test_secure_settings_start() -> None:
         ("JWT_KEYS", "<none>"),
         ("JWT_KEYS", "2026-11:too-short"),
         ("JWT_KEYS", "no-kid"),
+        # The key of development under another name.
+        ("JWT_KEYS", "prod:ZGV2ZWxvcG1lbnQtb25seS1zZWNyZXQtcmVmdXNlZCE"),
+        ("METRICS_TOKEN", "short"),
+        ("API_KEY_PEPPER", SECURE["SECRET_KEY"]),
         ("DEBUG", "1"),
         ("ALLOWED_HOSTS", "<none>"),
         ("ALLOWED_HOSTS", "*"),

@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 from django.conf import LazySettings
+from django.core.management import CommandError, call_command
 from django.test import Client
 from django.utils import timezone
 
-from core.models import AuditRecord
+from core.idempotency import fingerprint, keyed_fingerprint
+from core.models import AuditRecord, IdempotencyRecord
 from core.permissions import Role
 from identity.api import authentication
 from identity.models import ApiKey, Tenant, User
@@ -54,6 +56,20 @@ def test_a_key_lives_and_dies(api: ContractClient) -> None:
     assert api.get(f"/api/v1/api-keys/{made['id']}").json()["status"] == "revoked"
     again = api.put(f"/api/v1/api-keys/{made['id']}/rotate", {})
     assert (again.status_code, again.json()["code"]) == (409, "invalid_state")
+
+
+def test_a_rotation_that_is_repeated_is_done_once(api: ContractClient) -> None:
+    """A lost answer sent for again must not kill the secret that is in use."""
+    made = new_key(api)
+    path, body = f"/api/v1/api-keys/{made['id']}/rotate", {"overlap_seconds": 60}
+    first = api.put(path, body, headers={"Idempotency-Key": "r1"})
+
+    again = api.put(path, body, headers={"Idempotency-Key": "r1"})
+
+    assert first.json()["key"] is not None
+    assert (again["Idempotent-Replayed"], again.json()["key"]) == ("true", None)
+    assert again.json()["rotated_at"] == first.json()["rotated_at"]
+    assert [status_with(each) for each in (made["key"], first.json()["key"])] == [200, 200]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -221,6 +237,29 @@ def test_a_tenants_key_cannot_touch_a_superuser(tenant: Tenant, api: ContractCli
     assert root.is_active
 
 
+def test_a_change_that_changes_nothing_is_none(api: ContractClient) -> None:
+    made = add_user(api, full_name="Siti").json()
+    path = f"/api/v1/users/{made['id']}"
+    for body in ({}, {"full_name": "Siti"}):
+        assert api.patch(path, body).status_code == 200
+    account = making.open_account(Tenant.objects.get(), name="Ada")
+    assert api.patch(f"/api/v1/accounts/{account.pk}", {"name": "Ada"}).status_code == 200
+
+    assert not AuditRecord.objects.filter(action__endswith=".changed").exists()
+
+
+def test_a_password_leaves_no_quick_hash(api: ContractClient) -> None:
+    """Who has the database has all of the request but the password, and could guess that."""
+    body = {"email": "siti@bank.test", "password": PASSWORD, "role": "operator"}
+    api.post_once("/users", body, key="u")
+    me = f"key:{api.get('/api/v1/me').json()['id']}"
+    kept = bytes(IdempotencyRecord.objects.get(key="u").fingerprint)
+
+    parts = ("POST", "/api/v1/users", me, body)
+    assert kept != fingerprint(*parts)
+    assert kept == keyed_fingerprint(*parts)
+
+
 # --- Lists -------------------------------------------------------------------------------------
 @pytest.mark.parametrize("path", ["/users", "/api-keys", "/audit-records", "/api-keys/audit"])
 def test_lists_are_read_by_cursor(tenant: Tenant, api: ContractClient, path: str) -> None:
@@ -277,6 +316,8 @@ def test_s12_the_back_office_is_closed_to_guessers_too(
     for _ in range(settings.SIGN_IN_FAILURES_MAX):
         assert "Address or password is wrong." in sign_in("wrong-password-here").content.decode()
 
+    began = AuditRecord.objects.get(action="session.started")
+    assert (began.object_id, began.reason, began.address) == (user.pk, "back office", "127.0.0.1")
     assert "Too many wrong attempts." in sign_in(PASSWORD).content.decode()
     # One count for both doors.
     api = ContractClient().post("/api/v1/auth/token", {"email": user.email, "password": PASSWORD})
@@ -293,3 +334,39 @@ def test_s10_the_back_office_closes_at_once_too(
     api.patch(f"/api/v1/users/{User.objects.get().pk}", changes)
 
     assert client.get("/admin/").status_code == 302
+
+
+# --- Commands for whoever cannot get in otherwise ----------------------------------------------
+def test_the_first_person_is_made_by_command(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DJANGO_SUPERUSER_PASSWORD", PASSWORD)
+
+    call_command("createsuperuser", tenant="Kopi Bank", email="Root@Bank.test")
+
+    root = User.objects.get()
+    assert (root.email, root.role, root.is_superuser, root.tenant.name) == (
+        "root@bank.test",
+        "admin",
+        True,
+        "Kopi Bank",
+    )
+    record = AuditRecord.objects.get(action="user.created")
+    assert record.after is not None
+    assert record.after["is_superuser"] is True
+    with pytest.raises(CommandError, match="address exists"):
+        call_command("createsuperuser", tenant="Kopi Bank", email="root@bank.test")
+
+
+def test_a_password_set_by_command_ends_sessions(
+    tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user = making.person(tenant, Role.OPERATOR, password=PASSWORD)
+    client = making.client_of(making.tokens_of(user).access)
+    monkeypatch.setenv("FLORIN_NEW_PASSWORD", "quite-another-one")
+
+    call_command("changepassword", user.email)
+
+    assert client.get("/api/v1/me").status_code == 401
+    assert AuditRecord.objects.filter(action="user.password_set", object_id=user.pk).exists()
+    monkeypatch.setenv("FLORIN_NEW_PASSWORD", "short")
+    with pytest.raises(CommandError, match="too short"):
+        call_command("changepassword", user.email)

@@ -13,7 +13,12 @@ from core.errors import InvalidToken
 from core.models import AuditRecord
 from core.permissions import Role
 from identity import services
-from identity.errors import InvalidCredentials, OtpRequired, TooManyAttempts
+from identity.errors import (
+    InvalidCredentials,
+    OtpRequired,
+    SecondFactorRequired,
+    TooManyAttempts,
+)
 from identity.models import RefreshToken, Session, SignInFailures, Tenant, User
 from identity.services import (
     begin_enrolment,
@@ -21,6 +26,7 @@ from identity.services import (
     confirm_enrolment,
     purge_ended,
     refresh_tokens,
+    reset_second_factor,
     set_password,
     sign_in,
     sign_out,
@@ -172,6 +178,41 @@ def test_s10_a_new_password_ends_all_sessions(ada: User) -> None:
             refresh_tokens(refresh=tokens.refresh, now=timezone.now())
 
 
+def test_s10_a_password_that_changes_while_it_is_checked_opens_nothing(ada: User) -> None:
+    """Checking takes half a second: long enough for somebody to set another."""
+    shown = services.authenticated_user(
+        email=ada.email, password=PASSWORD, otp=None, address=HERE, now=timezone.now()
+    )
+    set_password(
+        tenant_id=ada.tenant_id, user_id=ada.pk, password="quite-another-one", now=timezone.now()
+    )
+
+    with pytest.raises(InvalidCredentials):
+        services.begin_session(user=shown, address=HERE, now=timezone.now())
+
+
+def test_s10_who_becomes_staff_signs_in_again(tenant: Tenant, settings: LazySettings) -> None:
+    settings.STAFF_SECOND_FACTOR_REQUIRED = True
+    customer = making.person(tenant, Role.CUSTOMER, password=PASSWORD)
+    tokens = enter(customer)
+
+    change_user(
+        tenant_id=tenant.pk, user_id=customer.pk, changes={"role": "admin"}, now=timezone.now()
+    )
+
+    assert refused_with(tokens.access) == "invalid_token"
+    with pytest.raises(InvalidToken):
+        refresh_tokens(refresh=tokens.refresh, now=timezone.now())
+
+
+def test_staff_without_a_second_factor_do_not_go_on(ada: User, settings: LazySettings) -> None:
+    tokens = enter(ada)
+    settings.STAFF_SECOND_FACTOR_REQUIRED = True
+
+    with pytest.raises(SecondFactorRequired):
+        refresh_tokens(refresh=tokens.refresh, now=timezone.now())
+
+
 # --- S11: refresh tokens are good once -----------------------------------------------------------
 @pytest.mark.django_db(transaction=True)
 def test_s11_of_twenty_at_once_one_gets_on_and_the_family_ends(ada: User) -> None:
@@ -290,6 +331,28 @@ def test_s12_guesses_from_everywhere_are_counted(ada: User, settings: LazySettin
         enter(ada, address="192.0.2.200")
 
 
+def test_s12_who_goes_on_guessing_locks_out_nobody_else(ada: User, tenant: Tenant) -> None:
+    """However often: what is refused for one address counts for nothing wider."""
+    for number in range(150):
+        with pytest.raises((InvalidCredentials, TooManyAttempts)):
+            enter(ada, "wrong-password-here", address=HERE)
+        assert number < 5 or SignInFailures.objects.filter(count__gt=5).count() == 1
+
+    assert enter(ada, address=ELSEWHERE).access
+    neighbour = making.person(tenant, Role.OPERATOR, password=PASSWORD)
+    assert enter(neighbour, address=HERE).access
+
+
+def test_s12_a_network_of_addresses_is_one_guesser(ada: User, settings: LazySettings) -> None:
+    for number in range(settings.SIGN_IN_FAILURES_MAX):
+        with pytest.raises(InvalidCredentials):
+            enter(ada, "wrong-password-here", address=f"2001:db8:1:2::{number}")
+
+    with pytest.raises(TooManyAttempts):
+        enter(ada, address="2001:db8:1:2:ffff::1")
+    assert enter(ada, address="2001:db8:1:3::1").access
+
+
 def test_signing_in_forgives(ada: User, settings: LazySettings) -> None:
     for _ in range(3):
         for _ in range(settings.SIGN_IN_FAILURES_MAX - 1):
@@ -350,6 +413,45 @@ def test_a_wrong_password_does_not_tell_of_the_second_factor(
 ) -> None:
     with pytest.raises(InvalidCredentials):
         enter(careful[0], "wrong-password-here", otp="123456")
+
+
+def test_setting_one_up_ends_sessions_that_began_without(ada: User) -> None:
+    tokens = enter(ada)
+    begin_enrolment(user=ada)
+
+    confirm_enrolment(user=ada, code=code_of(ada), now=timezone.now())
+
+    assert refused_with(tokens.access) == "invalid_token"
+
+
+def test_taking_it_away_ends_sessions(careful: tuple[User, list[str]]) -> None:
+    ada, codes = careful
+    tokens = enter(ada, otp=codes[0])
+
+    reset_second_factor(tenant_id=ada.tenant_id, user_id=ada.pk, reason="x", now=timezone.now())
+
+    assert refused_with(tokens.access) == "invalid_token"
+    assert enter(ada).access
+
+
+def test_a_secret_that_was_shown_before_is_not_the_one_that_counts(ada: User) -> None:
+    first = begin_enrolment(user=ada)
+    second = begin_enrolment(user=ada)
+    assert first.secret != second.secret
+    assert begin_enrolment(user=ada, is_going_on=True).secret == second.secret
+
+    set_password(
+        tenant_id=ada.tenant_id, user_id=ada.pk, password="quite-another-one", now=timezone.now()
+    )
+    assert not TOTPDevice.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_pages_opened_at_once_make_one_device(ada: User) -> None:
+    results = making.at_once([lambda: begin_enrolment(user=ada)] * 8)
+
+    assert not any(isinstance(each, Exception) for each in results), results
+    assert TOTPDevice.objects.count() == 1
 
 
 def test_staff_without_one_are_sent_to_set_it_up(ada: User, settings: LazySettings) -> None:
