@@ -1,6 +1,7 @@
 """A Python client, generated from docs/openapi.yaml: the README's tour, and signing in."""
 
 import importlib
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from identity.models import Tenant
 from identity.services import create_api_key
 from tests import making
 
+PROGRAMS = Path(sys.executable).parent
 NAME = "generated_florin_client"
 PASSWORD = "a-long-password-of-hers"
 
@@ -63,10 +65,12 @@ def package(tmp_path: Path) -> Iterator[Any]:
     """The client's package, made by the generator and forgotten afterwards."""
     done = subprocess.run(
         [
-            *(Path(sys.executable).with_name("openapi-python-client"), "generate"),
+            *(PROGRAMS / "openapi-python-client", "generate"),
             *("--path", settings.BASE_DIR / "docs" / "openapi.yaml"),
             *("--output-path", tmp_path / NAME, "--meta", "none", "--fail-on-warning"),
         ],
+        # It has ruff tidy up, and looks for it on the PATH.
+        env={**os.environ, "PATH": f"{PROGRAMS}{os.pathsep}{os.environ['PATH']}"},
         capture_output=True,
         text=True,
         check=False,
