@@ -105,8 +105,8 @@ def _environment(setting: Setting) -> Iterator[dict[str, str]]:
             "ACCOUNTS_FILE": file.name,
             "API_KEY": key.clear,
             "TENANT_ID": str(tenant_id),
-            # Written, and read by nobody.
-            "LOG_LEVEL": "INFO",
+            # As in production: written, and here read by nobody.
+            "LOG_FORMAT": "json",
         }
 
 

@@ -54,6 +54,20 @@ def test_s13_the_limit_is_the_limit_however_many_ask_at_once() -> None:
     assert all(each.remaining == 0 and each.reset_s > 0 for each in refused)
 
 
+def test_a_redis_that_was_restarted_is_asked_again(settings: LazySettings) -> None:
+    """The link is dead and the script forgotten, and no request notices."""
+    who = somebody()
+    assert count_request(who=who, limit=3) is not None
+    own = redis.Redis.from_url(settings.REDIS_URL)
+
+    own.client_kill_filter(_type="normal", skipme=True)
+    own.script_flush()
+    standing = count_request(who=who, limit=3)
+
+    assert standing is not None
+    assert standing.remaining == 1
+
+
 def test_callers_do_not_count_for_each_other() -> None:
     one, other = somebody(), somebody()
     count_request(who=one, limit=1)
