@@ -370,3 +370,8 @@ def test_a_password_set_by_command_ends_sessions(
     monkeypatch.setenv("FLORIN_NEW_PASSWORD", "short")
     with pytest.raises(CommandError, match="too short"):
         call_command("changepassword", user.email)
+
+
+def test_no_command_gives_recovery_codes(db: None) -> None:
+    with pytest.raises(CommandError, match="back office"):
+        call_command("addstatictoken", "ada@bank.test")
