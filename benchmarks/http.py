@@ -25,6 +25,7 @@ ROW_SECURITY_SHARE_MIN = 0.75
 EDGES_CONNECTIONS = CONNECTIONS[0]
 _TRANSFERS = Path(__file__).with_name("transfers.lua")
 _READS = Path(__file__).with_name("reads.lua")
+_REPORT = Path(__file__).with_name("report.lua")
 _START_TIMEOUT_S = 30
 
 
@@ -103,6 +104,7 @@ def _environment(setting: Setting) -> Iterator[dict[str, str]]:
         file.flush()
         yield {
             "ACCOUNTS_FILE": file.name,
+            "REPORT_FILE": str(_REPORT),
             "API_KEY": key.clear,
             "TENANT_ID": str(tenant_id),
             # As in production: written, and here read by nobody.

@@ -132,7 +132,7 @@ class FlorinAdminSite(admin.AdminSite):
     ) -> HttpResponse:
         user = request.user
         is_half_in = user.is_authenticated and user.is_staff and not is_staff(request)
-        if is_half_in and not django_otp.user_has_device(user):
+        if is_half_in and not _has_device(request):
             # The way on is to set up a second factor.
             return HttpResponseRedirect(reverse("admin:second_factor"))
         return super().login(request, extra_context)
@@ -194,10 +194,10 @@ class KeysetChangeList(ChangeList):
     def get_queryset(
         self, request: HttpRequest, exclude_parameters: list[str | None] | None = None
     ) -> QuerySet[Any]:
-        # A cursor belongs to one list: filters and searches that start another leave it behind.
         # A search that holds one finds nothing; a filter would ask PostgreSQL, which refuses it.
         if any("\x00" in value for name, value in request.GET.items() if name != SEARCH_VAR):
             raise IncorrectLookupParameters("There is no such character.")
+        # A cursor belongs to one list: filters and searches that start another leave it behind.
         self.params.pop(CURSOR_VAR, None)
         self.filter_params.pop(CURSOR_VAR, None)
         return super().get_queryset(request, exclude_parameters)

@@ -17,8 +17,6 @@ from django.db import connection
 from core.caller import current_caller
 from core.database import sql_array
 
-REASON_LENGTH_MAX = 500
-
 _INSERT_RECORD = """
 INSERT INTO core_auditrecord (tenant_id, action, actor_id, object_id, object_ids, before, after,
                               reason, request_id, address, created_at)

@@ -32,7 +32,7 @@ def web_server(log: Path, **env: str) -> Iterator[str]:
         env={
             **os.environ,
             "FLORIN_IGNORE_LOCAL_ENV": "1",
-            "DATABASE_URL": _database_url(),
+            "DATABASE_URL": database_url(),
             "REDIS_URL": settings.REDIS_URL,
             **env,
         },
@@ -50,7 +50,8 @@ def web_server(log: Path, **env: str) -> Iterator[str]:
         processes.end(web, patience_s=STOP_TIMEOUT_S)
 
 
-def _database_url() -> str:
+def database_url() -> str:
+    """Return where the test's own database is, for those who connect by themselves."""
     of = connection.settings_dict
     user, password = (urllib.parse.quote(of[part], safe="") for part in ("USER", "PASSWORD"))
     return f"postgres://{user}:{password}@{of['HOST']}:{of['PORT']}/{of['NAME']}"

@@ -7,7 +7,6 @@ from typing import Any
 import psycopg
 import pytest
 from django.conf import LazySettings
-from django.db import connection
 from django.test import Client
 from django.utils import timezone
 from django_otp.plugins.otp_totp.models import TOTPDevice
@@ -20,6 +19,7 @@ from identity.models import Tenant
 from identity.services import begin_enrolment, create_api_key, revoke_api_key
 from tests import making
 from tests.contract import ContractClient
+from tests.serving import database_url
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -233,9 +233,7 @@ class Scene:
         self.monkeypatch.setattr(part, broken)
 
     def _another(self) -> "psycopg.Connection[Any]":
-        return psycopg.connect(
-            "postgres://{USER}:{PASSWORD}@{HOST}:{PORT}/{NAME}".format(**connection.settings_dict)
-        )
+        return psycopg.connect(database_url())
 
 
 @pytest.mark.parametrize("expected", error_codes(), ids=lambda each: each.code)

@@ -12,7 +12,6 @@ from uuid import UUID
 
 import pytest
 from django.core.management import call_command
-from django.db import connection
 from django.utils import timezone
 
 from accounts.models import Account
@@ -23,13 +22,10 @@ from ledger import services
 from ledger.errors import HoldNotActive, InsufficientFunds
 from ledger.models import Hold
 from tests import making
+from tests.serving import database_url
 from tests.shuttle import TRANSFERS, shuttle
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-def database_url() -> str:
-    return "postgres://{USER}:{PASSWORD}@{HOST}:{PORT}/{NAME}".format(**connection.settings_dict)
 
 
 def assert_sound() -> None:

@@ -11,6 +11,7 @@ from accounts.models import Account
 from identity.models import Tenant
 from tests import making
 from tests.contract import ContractClient
+from tests.serving import database_url
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -68,9 +69,7 @@ def test_an_account_that_stays_locked_is_a_409(
 
 def test_a_twin_that_is_still_running_is_a_409(api: ContractClient, tenant: Tenant) -> None:
     body = {"type": "checking", "currency": "USD"}
-    with psycopg.connect(
-        "postgres://{USER}:{PASSWORD}@{HOST}:{PORT}/{NAME}".format(**connection.settings_dict)
-    ) as first:
+    with psycopg.connect(database_url()) as first:
         first.execute(
             "INSERT INTO core_idempotencyrecord (tenant_id, key, fingerprint, created_at)"
             " VALUES (%s, 'k', '', now())",

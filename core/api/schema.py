@@ -7,6 +7,8 @@ from drf_spectacular.extensions import OpenApiSerializerFieldExtension
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiParameter
 
+from core.idempotency import KEY_LENGTH_MAX
+
 IDEMPOTENCY_KEY = "Idempotency-Key"
 _BOUND = {
     "anyOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}]
@@ -15,14 +17,22 @@ PERIOD = [
     OpenApiParameter("from", _BOUND, description="From this date or time on, UTC."),
     OpenApiParameter("to", _BOUND, description="A date: including that day. A time: before it."),
 ]
-_KEY_SCHEMA = {"type": "string", "pattern": "^[!-~]+$", "minLength": 1, "maxLength": 255}
+
+
+def _idempotency_key(*, is_required: bool) -> OpenApiParameter:
+    return OpenApiParameter(
+        IDEMPOTENCY_KEY,
+        {"type": "string", "pattern": "^[!-~]+$", "minLength": 1, "maxLength": KEY_LENGTH_MAX},
+        OpenApiParameter.HEADER,
+        required=is_required,
+        description=(
+            f"1 to {KEY_LENGTH_MAX} visible ASCII characters; one for each intended change."
+        ),
+    )
+
+
 # Of what is no POST and still should not be done twice.
-OPTIONAL_KEY = OpenApiParameter(
-    IDEMPOTENCY_KEY,
-    _KEY_SCHEMA,
-    OpenApiParameter.HEADER,
-    description="1 to 255 visible ASCII characters; one for each intended change.",
-)
+OPTIONAL_KEY = _idempotency_key(is_required=False)
 IF_MATCH = OpenApiParameter(
     "If-Match",
     # As core.api.views reads it.
@@ -30,7 +40,6 @@ IF_MATCH = OpenApiParameter(
     OpenApiParameter.HEADER,
     description="The ETag of what you have seen: 412 if somebody else has changed it since.",
 )
-PROBLEM_MEDIA_TYPE = "application/problem+json"
 _REQUEST_ID = "0199c0de-7e57-7000-8000-000000000001"
 _FIELD_ERROR = {
     "type": "object",
@@ -64,7 +73,6 @@ class _Refusal(NamedTuple):
 
     description: str
     code: str
-    title: str
     detail: str
 
 
@@ -72,70 +80,57 @@ _REFUSALS = {
     400: _Refusal(
         "Malformed or invalid input.",
         "invalid_request",
-        "Invalid request",
         "amount: Ensure this value is greater than or equal to 1.",
     ),
     401: _Refusal(
         "No credentials, or not valid.",
         "not_authenticated",
-        "Credentials are missing or not valid",
         "Authentication credentials were not provided.",
     ),
     403: _Refusal(
         "The scope or role does not allow it.",
         "permission_denied",
-        "Not allowed",
-        "The credentials lack the scope for this.",
+        "The credentials do not allow this.",
     ),
-    404: _Refusal(
-        "Unknown here, or another tenant's.", "not_found", "Not found", "No such account."
-    ),
+    404: _Refusal("Unknown here, or another tenant's.", "not_found", "No such account."),
     406: _Refusal(
         "`Accept` leaves out what the API speaks.",
         "not_acceptable",
-        "Not acceptable",
         "Could not satisfy the request Accept header.",
     ),
     409: _Refusal(
         "In conflict with the object's state or with a running request.",
         "request_in_progress",
-        "A request with this idempotency key is still running",
         "Its first copy is still running. Send it again.",
     ),
     412: _Refusal(
         "Somebody else has changed the object since you read it.",
         "precondition_failed",
-        "Somebody else has changed this",
-        "Read it again, and decide again.",
+        "It has changed since you read it. Read it again, then decide.",
     ),
     413: _Refusal(
         "Body or batch too large.",
         "payload_too_large",
-        "The request is too large",
         "The request body is larger than this server reads.",
     ),
     415: _Refusal(
         "The body is not JSON.",
         "unsupported_media_type",
-        "Unsupported media type",
         'Unsupported media type "text/csv" in request.',
     ),
     422: _Refusal(
         "Understood, and refused by a rule.",
         "insufficient_funds",
-        "Insufficient funds",
         f"Account {_REQUEST_ID} has 500 available.",
     ),
     429: _Refusal(
         "Too many requests; wait for `Retry-After`.",
         "rate_limited",
-        "Too many requests",
-        "Send the same request again in 7 seconds.",
+        "At most 1000 requests in 60 seconds.",
     ),
     503: _Refusal(
         "A needed part did not answer in time; send the same request again.",
         "unavailable",
-        "A part that this request needs is not available",
         "The database did not answer. Send the same request again.",
     ),
 }
@@ -182,15 +177,7 @@ class FlorinSchema(AutoSchema):
         if self.method != "POST" or not getattr(self.view, "takes_idempotency_key", True):
             return []
         is_required = getattr(self.view, "action", None) in getattr(self.view, "keyed_actions", ())
-        return [
-            OpenApiParameter(
-                IDEMPOTENCY_KEY,
-                _KEY_SCHEMA,
-                OpenApiParameter.HEADER,
-                required=is_required,
-                description="1 to 255 visible ASCII characters; one for each intended change.",
-            )
-        ]
+        return [_idempotency_key(is_required=is_required)]
 
 
 class TextFieldExtension(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-call]
@@ -229,7 +216,14 @@ def complete_document(
     components = result["components"]
     components.setdefault("schemas", {}).update({"FieldError": _FIELD_ERROR, "Problem": _PROBLEM})
     components["headers"] = _HEADERS
-    components["responses"] = {_name(status): _response(status) for status in sorted(_REFUSALS)}
+    # Here, because DRF asks for FlorinSchema while it is itself being imported.
+    from core.api.catalogue import error_codes
+
+    titles = {each.code: each.title for each in error_codes()}
+    components["responses"] = {
+        _name(status): _response(status, titles[refusal.code])
+        for status, refusal in sorted(_REFUSALS.items())
+    }
     for path, operations in result["paths"].items():
         # They come in another order at each start.
         result["paths"][path] = dict(sorted(operations.items(), key=_in_order))
@@ -245,15 +239,20 @@ def _in_order(operation: tuple[str, Any]) -> int:
 
 
 def _complete_operation(method: str, operation: dict[str, Any], *, is_versioned: bool) -> None:
-    for parameter in operation.get("parameters", []):
+    parameters = operation.get("parameters", [])
+    for parameter in parameters:
         _refuse_null(parameter["schema"])
+    is_keyed = any(parameter["name"] == IDEMPOTENCY_KEY for parameter in parameters)
     responses = operation["responses"]
     for status, response in responses.items():
         if status.startswith("2"):
             response["description"] = response.get("description") or HTTPStatus(int(status)).phrase
-            own = ("Idempotent-Replayed",) if method == "post" else ()
-            own = ("ETag",) if is_versioned and method in ("get", "patch") else own
-            headers = _referred_to("X-Request-Id", *_RATE_LIMIT, *own)
+            names = ["X-Request-Id", *_RATE_LIMIT]
+            if is_keyed:
+                names.append("Idempotent-Replayed")
+            if is_versioned and method in ("get", "patch"):
+                names.append("ETag")
+            headers = _referred_to(*names)
             response["headers"] = {**headers, **response.get("headers", {})}
     statuses = _ALWAYS + (_OF_CHANGES if method in ("post", "patch", "put") else ())
     statuses += (HTTPStatus.PRECONDITION_FAILED,) if method == "patch" else ()
@@ -272,13 +271,15 @@ def _name(status: int) -> str:
     return HTTPStatus(status).phrase.title().replace(" ", "")
 
 
-def _response(status: int) -> dict[str, Any]:
+def _response(status: int, title: str) -> dict[str, Any]:
+    from core.api.errors import CONTENT_TYPE
+
     refusal = _REFUSALS[status]
     reason = refusal.detail.removeprefix("amount: ")
     field_error = {"field": "amount", "code": "min_value", "detail": reason}
     example = {
         "type": f"/api/docs/errors#{refusal.code}",
-        "title": refusal.title,
+        "title": title,
         "status": status,
         "detail": refusal.detail,
         "code": refusal.code,
@@ -289,7 +290,7 @@ def _response(status: int) -> dict[str, Any]:
         "description": refusal.description,
         "headers": _referred_to("X-Request-Id", *_HEADERS_OF.get(status, ())),
         "content": {
-            PROBLEM_MEDIA_TYPE: {
+            CONTENT_TYPE: {
                 "schema": {"$ref": "#/components/schemas/Problem"},
                 "examples": {refusal.code: {"value": example}},
             }

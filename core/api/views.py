@@ -41,6 +41,21 @@ class _Serializers(threading.local):
 
 
 _serializers = _Serializers()
+
+
+def _serializer_of(serializer_class: type[Serializer[Any]]) -> Serializer[Any]:
+    """
+    Return this thread's serializer of the class.
+
+    Used again, as a list's serializer uses that of its items: making one, which copies all of its
+    fields, takes longer than the validation.
+    """
+    made = _serializers.made
+    if serializer_class not in made:
+        made[serializer_class] = serializer_class()
+    return made[serializer_class]
+
+
 _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
 _ENTITY_TAG = re.compile(r'"([\x21\x23-\x7e]{1,64})"')
 
@@ -84,13 +99,20 @@ class FlorinViewSet(GenericViewSet[M]):
 
         :raises ValidationError: by field
         """
-        # Used again, as a list's serializer uses that of its items: making one, which copies all of
-        # its fields, takes longer than the validation.
-        made = _serializers.made
-        if serializer_class not in made:
-            made[serializer_class] = serializer_class()
-        data: dict[str, Any] = made[serializer_class].run_validation(self.request.data)
+        data: dict[str, Any] = _serializer_of(serializer_class).run_validation(self.request.data)
         return data
+
+    def changes(self, serializer_class: type[Serializer[Any]]) -> dict[str, Any]:
+        """
+        Return what a PATCH asks for.
+
+        :raises InvalidRequest: a field that nobody may change
+        :raises ValidationError: by field
+        """
+        unknown = sorted(set(self.request.data) - set(_serializer_of(serializer_class).fields))
+        if unknown:
+            raise InvalidRequest("This cannot be changed.", field=unknown[0])
+        return self.validated(serializer_class)
 
     def _refuse_unknown_query_params(self, request: Request) -> None:
         """A mistyped filter must not return everything, nor an empty one."""

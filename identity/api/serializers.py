@@ -7,10 +7,14 @@ from rest_framework import serializers
 from core.api.fields import StrictIntegerField, TextField, UtcDateTimeField
 from core.permissions import Role, Scope
 from identity.models import ApiKey, User
-from identity.services import CODE_LENGTH_MAX, OVERLAP_MAX_S, RATE_LIMIT_MAX
+from identity.services import (
+    CODE_LENGTH_MAX,
+    OVERLAP_MAX_S,
+    RATE_LIMIT_MAX,
+    REFRESH_LENGTH_MAX,
+)
 
 PASSWORD_LENGTH_MAX = 256
-REFRESH_LENGTH_MAX = 128
 
 
 class EmailField(serializers.EmailField):

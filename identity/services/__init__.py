@@ -24,6 +24,7 @@ from identity.services.second_factor import (
     reset_second_factor,
 )
 from identity.services.sessions import (
+    REFRESH_LENGTH_MAX,
     Tokens,
     authenticated_user,
     begin_session,
@@ -40,6 +41,7 @@ __all__ = [
     "NOTED_EVERY",
     "OVERLAP_MAX_S",
     "RATE_LIMIT_MAX",
+    "REFRESH_LENGTH_MAX",
     "Confirmed",
     "Enrolment",
     "IssuedKey",

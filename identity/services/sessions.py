@@ -79,9 +79,7 @@ def begin_session(*, user: User, address: str, now: datetime) -> Tokens:
             expires_at=now + timedelta(seconds=settings.SESSION_S),
             address=address or None,
         )
-        record_for_audit(
-            tenant_id=user.tenant_id, action="session.started", object_id=user.pk, now=now
-        )
+        _record(user, "session.started", now)
         return _new_tokens(session, now)
 
 
@@ -102,13 +100,14 @@ def authenticated_user(
         make_password(password)
         raise InvalidCredentials("Address or password is wrong.")
     if not user.check_password(password) or not user.is_active:
-        _record_refusal(user, "wrong password" if user.is_active else "may not sign in", now)
+        reason = "wrong password" if user.is_active else "may not sign in"
+        _record(user, "session.refused", now, reason)
         raise InvalidCredentials("Address or password is wrong.")
     if has_second_factor(user):
         device = device_of_code(user, otp) if otp else None
         if device is None:
             if otp:
-                _record_refusal(user, "wrong one-time code", now)
+                _record(user, "session.refused", now, "wrong one-time code")
             raise OtpRequired(
                 "The one-time code is wrong." if otp else "A one-time code is needed."
             )
@@ -120,13 +119,7 @@ def authenticated_user(
 
 def record_back_office_session(*, user: User, has_begun: bool, now: datetime) -> None:
     """Record that somebody has signed in to the back office, or out of it."""
-    record_for_audit(
-        tenant_id=user.tenant_id,
-        action="session.started" if has_begun else "session.ended",
-        object_id=user.pk,
-        reason="back office",
-        now=now,
-    )
+    _record(user, "session.started" if has_begun else "session.ended", now, "back office")
 
 
 def refresh_tokens(*, refresh: str, now: datetime) -> Tokens:
@@ -188,14 +181,7 @@ def _end_session(session_id: UUID, reason: str, now: datetime) -> None:
             ended_at=now, end_reason=reason
         )
         if ended:
-            user = User.objects.get(sessions=session_id)
-            record_for_audit(
-                tenant_id=user.tenant_id,
-                action="session.ended",
-                object_id=user.pk,
-                reason=reason,
-                now=now,
-            )
+            _record(User.objects.get(sessions=session_id), "session.ended", now, reason)
 
 
 def _new_tokens(session: Session, now: datetime) -> Tokens:
@@ -258,13 +244,9 @@ def _forgive(subjects: list[bytes]) -> None:
         SignInFailures.objects.filter(subject=subject, count__gt=0).update(count=F("count") - 1)
 
 
-def _record_refusal(user: User, reason: str, now: datetime) -> None:
+def _record(user: User, action: str, now: datetime, reason: str = "") -> None:
     record_for_audit(
-        tenant_id=user.tenant_id,
-        action="session.refused",
-        object_id=user.pk,
-        reason=reason,
-        now=now,
+        tenant_id=user.tenant_id, action=action, object_id=user.pk, reason=reason, now=now
     )
 
 
