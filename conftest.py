@@ -13,8 +13,11 @@ from django.utils import timezone
 from identity import queries as identity_queries
 from identity.models import Tenant
 from identity.services import create_tenant
-from tests import making
+from payments.gateways.calling import close_connections
+from payments.gateways.sandbox.simulator import running_simulator
+from tests import gateways, making
 from tests.contract import ContractClient
+from webhooks.queries import forget_receivers
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +39,7 @@ def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[N
 def _no_remembered_keys() -> None:
     """A test's keys are gone from the database, so they must be gone from memory."""
     identity_queries.forget_verified_keys()
+    forget_receivers()
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +74,23 @@ def api(tenant: Tenant) -> ContractClient:
 def other_api(other_tenant: Tenant) -> ContractClient:
     """A caller with all scopes, of another tenant."""
     return making.api_client(other_tenant)
+
+
+@pytest.fixture(scope="session")
+def simulator_url() -> Iterator[str]:
+    """Where the gateways' simulator listens, for all tests of this process."""
+    with running_simulator() as simulator:
+        yield simulator.url
+        close_connections()
+
+
+@pytest.fixture
+def sandbox(simulator_url: str, settings: LazySettings) -> Iterator[gateways.Sandbox]:
+    """The simulator as new; all gateways are reached there."""
+    made = gateways.Sandbox(simulator_url, settings)
+    made.reset()
+    yield made
+    made.http.close()
 
 
 @pytest.fixture

@@ -28,11 +28,15 @@ FLORIN_MODE = env.str("FLORIN_MODE", default="development")
 IS_PRODUCTION = FLORIN_MODE == "production"
 _INSECURE_SECRET = "development-only-secret-that-production-refuses"
 _INSECURE_JWT_KEY = "development:ZGV2ZWxvcG1lbnQtb25seS1zZWNyZXQtcmVmdXNlZCE"
+_INSECURE_ENCRYPTION_KEY = "ZGV2ZWxvcG1lbnQtb25seS1zZWNyZXQtcmVmdXNlZCE="
 
 DEBUG = env.bool("DEBUG", default=False)
 SECRET_KEY = env.str("SECRET_KEY", default=_INSECURE_SECRET)
 # Keys of the digests of API keys: apart from SECRET_KEY, which may rotate without killing them.
 API_KEY_PEPPER = env.str("API_KEY_PEPPER", default=_INSECURE_SECRET)
+# Under which gateway credentials are kept: the first encrypts, all decrypt. To rotate, put a new
+# one first, everywhere; run `manage.py rotate_encryption_key`; take the old one out.
+ENCRYPTION_KEYS: list[str] = env.list("ENCRYPTION_KEYS", default=[_INSECURE_ENCRYPTION_KEY])
 ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 
@@ -42,6 +46,13 @@ def _are_own_jwt_keys(keys: list[str]) -> bool:
     well_formed = re.compile(r"[A-Za-z0-9._-]{1,40}:[A-Za-z0-9_-]{43}")
     known = _INSECURE_JWT_KEY.split(":")[1]
     are_ours = all(well_formed.fullmatch(key) and not key.endswith(known) for key in keys)
+    return are_ours and bool(keys)
+
+
+def _are_own_encryption_keys(keys: list[str]) -> bool:
+    # 44 characters of base64url are the 32 bytes of a Fernet key.
+    well_formed = re.compile(r"[A-Za-z0-9_-]{43}=")
+    are_ours = all(well_formed.fullmatch(key) and key != _INSECURE_ENCRYPTION_KEY for key in keys)
     return are_ours and bool(keys)
 
 
@@ -70,6 +81,11 @@ def _refuse_insecure_production() -> None:
         faults.append(
             "JWT_KEYS must hold keys of your own"
             " (FLORIN_MODE=development manage.py make_jwt_key makes one)"
+        )
+    if not _are_own_encryption_keys(env.list("ENCRYPTION_KEYS", default=[])):
+        faults.append(
+            "ENCRYPTION_KEYS must hold keys of your own"
+            " (FLORIN_MODE=development manage.py make_encryption_key makes one)"
         )
     if faults:
         raise ImproperlyConfigured("Production refuses to start: " + "; ".join(faults) + ".")
@@ -196,6 +212,12 @@ CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {
     "expire due holds": {"task": "ledger.expire_due_holds", "schedule": 60.0},
     "seal new rows": {"task": "core.seal_new_rows", "schedule": 5.0},
+    # Both are also rung for: this finds what a lost ring was about, and what is due by time.
+    "take due steps": {"task": "payments.take_due_steps", "schedule": 10.0},
+    "process webhooks": {"task": "webhooks.process_due_events", "schedule": 10.0},
+    "gather payouts": {"task": "payments.gather_payouts", "schedule": 900.0},
+    "export payout files": {"task": "payments.export_payout_files", "schedule": 60.0},
+    "reconcile gateways": {"task": "payments.reconcile", "schedule": 24 * 3600.0},
     "purge browser sessions": {"task": "identity.purge_browser_sessions", "schedule": 3600.0},
     "purge sessions": {"task": "identity.purge_sessions", "schedule": 3600.0},
     "purge idempotency records": {"task": "core.purge_idempotency_records", "schedule": 300.0},
@@ -244,6 +266,30 @@ SPECTACULAR_SETTINGS = {
     # "* `cash` - Cash" says nothing that the list of values has not said.
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
 }
+
+# --- Gateways ----------------------------------------------------------------------------------
+# Where Florin is reached from outside: gateways send webhooks there, and payers come back to it.
+PUBLIC_URL = env.str("PUBLIC_URL", default="http://127.0.0.1:8000").rstrip("/")
+# By gateway and mode. Empty: there is none.
+GATEWAY_URLS: dict[tuple[str, str], str] = {
+    ("sandbox", "test"): env.str("SANDBOX_URL", default=""),
+    ("xendit", "test"): env.str("XENDIT_TEST_URL", default="https://api.xendit.co"),
+    ("xendit", "live"): env.str("XENDIT_URL", default="https://api.xendit.co"),
+    ("midtrans", "test"): env.str("MIDTRANS_TEST_URL", default="https://api.sandbox.midtrans.com"),
+    ("midtrans", "live"): env.str("MIDTRANS_URL", default="https://api.midtrans.com"),
+    ("midtrans-snap", "test"): env.str(
+        "MIDTRANS_SNAP_TEST_URL", default="https://app.sandbox.midtrans.com"
+    ),
+    ("midtrans-snap", "live"): env.str("MIDTRANS_SNAP_URL", default="https://app.midtrans.com"),
+}
+GATEWAY_CONNECT_TIMEOUT_S = env.float("GATEWAY_CONNECT_TIMEOUT_S", default=3.0)
+GATEWAY_READ_TIMEOUT_S = env.float("GATEWAY_READ_TIMEOUT_S", default=15.0)
+# After which a top-up that was paid but could not be credited is paid back; 0: never by itself.
+TOPUP_REFUND_AFTER_DAYS = env.int("TOPUP_REFUND_AFTER_DAYS", default=7)
+# Where pain.001 files are put for the bank's SFTP client to take; empty: staff download them.
+PAYOUT_DROP_DIRECTORY = env.str("PAYOUT_DROP_DIRECTORY", default="")
+# Largest notification that is read at all.
+WEBHOOK_BODY_SIZE_MAX = env.int("WEBHOOK_BODY_SIZE_MAX", default=256 * 1024)
 
 # --- People ------------------------------------------------------------------------------------
 # "<kid>:<base64url of an Ed25519 seed, 32 bytes>": the first signs, all are taken. To rotate, put a

@@ -13,6 +13,7 @@ api_v1 = [
     path("", include("accounts.api.urls")),
     path("", include("ledger.api.urls")),
     path("", include("payments.api.urls")),
+    path("", include("webhooks.api.urls")),
 ]
 
 urlpatterns = [

@@ -25,6 +25,20 @@ rate_limited_total = Counter(
 rate_limit_skipped_total = Counter(
     "florin_rate_limit_skipped_total", "Requests let through uncounted, because Redis was down."
 )
+gateway_calls_total = Counter(
+    "florin_gateway_calls_total", "Calls of payment gateways.", ["gateway", "call", "outcome"]
+)
+gateway_seconds = Histogram(
+    "florin_gateway_seconds", "Time of a gateway's answer.", ["gateway", "call"], buckets=_BUCKETS
+)
+gateway_circuit_opened_total = Counter(
+    "florin_gateway_circuit_opened_total", "Times that calls of a gateway were paused.", ["gateway"]
+)
+inbound_webhooks_total = Counter(
+    "florin_inbound_webhooks_total",
+    "Notifications of gateways: stored, duplicate, or refused.",
+    ["gateway", "outcome"],
+)
 
 
 def exposition() -> bytes:

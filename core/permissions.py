@@ -48,6 +48,17 @@ class Permission(StrEnum):
     RELEASE_HOLDS = "holds.release"
     REVERSE_TRANSACTIONS = "transactions.reverse"
     POST_JOURNALS = "journals.post"
+    VIEW_PAYMENTS = "payments.view"
+    MAKE_TOPUPS = "topups.make"
+    REFUND_TOPUPS = "topups.refund"
+    MAKE_PAYOUTS = "payouts.make"
+    EXCHANGE_PAYOUT_FILES = "payouts.exchange_files"
+    VIEW_DISCREPANCIES = "discrepancies.view"
+    RESOLVE_DISCREPANCIES = "discrepancies.resolve"
+    VIEW_GATEWAYS = "gateways.view"
+    MANAGE_GATEWAYS = "gateways.manage"
+    VIEW_WEBHOOKS = "webhooks.view"
+    REPLAY_WEBHOOKS = "webhooks.replay"
     VIEW_USERS = "users.view"
     MANAGE_USERS = "users.manage"
     VIEW_API_KEYS = "api_keys.view"
@@ -91,6 +102,21 @@ RULES: dict[Permission, Rule] = {
     _P.RELEASE_HOLDS: Rule("release holds", Scope.WRITE, _SUPERVISORS),
     _P.REVERSE_TRANSACTIONS: Rule("reverse transactions", Scope.WRITE, _SUPERVISORS),
     _P.POST_JOURNALS: Rule("post journals", Scope.ADMIN, _ADMINS),
+    _P.VIEW_PAYMENTS: Rule("see top-ups, refunds, payouts", Scope.READ, _EVERYBODY),
+    _P.MAKE_TOPUPS: Rule("top up accounts", Scope.WRITE, _STAFF | {Role.CUSTOMER}),
+    _P.REFUND_TOPUPS: Rule("refund top-ups", Scope.WRITE, _SUPERVISORS),
+    _P.MAKE_PAYOUTS: Rule("make payouts", Scope.WRITE, _STAFF | {Role.CUSTOMER}),
+    _P.EXCHANGE_PAYOUT_FILES: Rule(
+        "download payout files, upload a bank's reports", Scope.WRITE, _SUPERVISORS
+    ),
+    _P.VIEW_DISCREPANCIES: Rule("see where gateways and books differ", Scope.READ, _SEEING_STAFF),
+    _P.RESOLVE_DISCREPANCIES: Rule("resolve such differences", Scope.WRITE, _SUPERVISORS),
+    _P.VIEW_GATEWAYS: Rule("see gateways, without secrets", Scope.ADMIN, _ADMINS | {Role.AUDITOR}),
+    _P.MANAGE_GATEWAYS: Rule("set up and change gateways", Scope.ADMIN, _ADMINS),
+    _P.VIEW_WEBHOOKS: Rule(
+        "see what gateways notified", Scope.ADMIN, _SUPERVISORS | {Role.AUDITOR}
+    ),
+    _P.REPLAY_WEBHOOKS: Rule("replay failed notifications", Scope.ADMIN, _SUPERVISORS),
     _P.VIEW_USERS: Rule("see users", Scope.ADMIN, _ADMINS | {Role.AUDITOR}),
     _P.MANAGE_USERS: Rule("add and change users, set passwords", Scope.ADMIN, _ADMINS),
     _P.VIEW_API_KEYS: Rule("see API keys and their audit", Scope.ADMIN, _ADMINS | {Role.AUDITOR}),

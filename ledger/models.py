@@ -30,6 +30,16 @@ class Transaction(models.Model):
         REVERSAL = "reversal"
         FEE = "fee"
         INTEREST = "interest"
+        # Paid in by card, and taken back by the card's bank.
+        TOPUP = "topup"
+        CHARGEBACK = "chargeback"
+        # Paid back to a payer; back again where that failed.
+        REFUND = "refund"
+        REFUND_RETURN = "refund_return"
+        # To an account elsewhere: into clearing, out of it for good, or back.
+        PAYOUT = "payout"
+        PAYOUT_SETTLEMENT = "payout_settlement"
+        PAYOUT_RETURN = "payout_return"
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     tenant = models.ForeignKey(

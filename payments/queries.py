@@ -1,12 +1,16 @@
-"""Reads of money movements, put together from the ledger's."""
+"""Reads of money movements, put together from the ledger's; and of payments and payouts."""
 
 import datetime as dt
 from dataclasses import dataclass
 from uuid import UUID
 
+from django.db.models import Exists, OuterRef, QuerySet
+
+from accounts.models import Account
 from accounts.queries import owned_among
 from core.errors import NotFound
 from ledger import queries
+from payments.models import Payment, Payout, Refund
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,4 +67,55 @@ def transfer_of(
         source_account_id=source.account_id,
         destination_account_id=destination.account_id,
         source_balance_after=source.balance_after if is_sender else None,
+    )
+
+
+def topups_of(*, tenant_id: UUID, owner_id: UUID | None) -> QuerySet[Payment]:
+    """Return the tenant's top-ups; for an owner, those of their accounts."""
+    topups = Payment.objects.filter(tenant_id=tenant_id, purpose=Payment.Purpose.TOPUP)
+    if owner_id is not None:
+        topups = topups.filter(_is_of(owner_id, tenant_id, "account_id"))
+    return topups.select_related("configuration")
+
+
+def topup_of(*, tenant_id: UUID, topup_id: UUID, owner_id: UUID | None = None) -> Payment:
+    """
+    Return the top-up.
+
+    :raises NotFound: unknown, another tenant's, or of another owner's account
+    """
+    found = topups_of(tenant_id=tenant_id, owner_id=owner_id).filter(pk=topup_id).first()
+    if found is None:
+        raise NotFound("No such top-up.")
+    return found
+
+
+def refunds_of(*, tenant_id: UUID, payment_id: UUID) -> QuerySet[Refund]:
+    """Return the refunds of a payment, newest first."""
+    return Refund.objects.filter(tenant_id=tenant_id, payment_id=payment_id).order_by("-pk")
+
+
+def payouts_of(*, tenant_id: UUID, owner_id: UUID | None) -> QuerySet[Payout]:
+    """Return the tenant's payouts; for an owner, those from their accounts."""
+    payouts = Payout.objects.filter(tenant_id=tenant_id)
+    if owner_id is not None:
+        payouts = payouts.filter(_is_of(owner_id, tenant_id, "source_account_id"))
+    return payouts.select_related("configuration")
+
+
+def payout_of(*, tenant_id: UUID, payout_id: UUID, owner_id: UUID | None = None) -> Payout:
+    """
+    Return the payout.
+
+    :raises NotFound: unknown, another tenant's, or from another owner's account
+    """
+    found = payouts_of(tenant_id=tenant_id, owner_id=owner_id).filter(pk=payout_id).first()
+    if found is None:
+        raise NotFound("No such payout.")
+    return found
+
+
+def _is_of(owner_id: UUID, tenant_id: UUID, column: str) -> Exists:
+    return Exists(
+        Account.objects.filter(pk=OuterRef(column), tenant_id=tenant_id, owner_id=owner_id)
     )

@@ -1,17 +1,27 @@
 from django.urls import path
 from rest_framework.routers import SimpleRouter
 
-from payments.api import views
+from payments.api.views import gateways, movements, topups
 
 router = SimpleRouter(trailing_slash=False, use_regex_path=False)
-router.register("deposits", views.DepositViewSet, basename="deposit")
-router.register("withdrawals", views.WithdrawalViewSet, basename="withdrawal")
-router.register("transfers", views.TransferViewSet, basename="transfer")
+router.register("deposits", movements.DepositViewSet, basename="deposit")
+router.register("withdrawals", movements.WithdrawalViewSet, basename="withdrawal")
+router.register("transfers", movements.TransferViewSet, basename="transfer")
+router.register("gateways", gateways.GatewayViewSet, basename="gateway")
 
 urlpatterns = [
     path(
         "accounts/<uuid:account_id>/transfers",
-        views.AccountTransferViewSet.as_view({"post": "create"}),
+        movements.AccountTransferViewSet.as_view({"post": "create"}),
     ),
+    path("accounts/<uuid:account_id>/topup", topups.TopUpViewSet.as_view({"post": "create"})),
+    path("topups", topups.TopUpViewSet.as_view({"get": "list"})),
+    path("topups/<uuid:pk>", topups.TopUpViewSet.as_view({"get": "retrieve"})),
+    path(
+        "topups/<uuid:topup_id>/refunds",
+        topups.RefundViewSet.as_view({"get": "index", "post": "create"}),
+    ),
+    path("payouts", topups.PayoutViewSet.as_view({"get": "list", "post": "create"})),
+    path("payouts/<uuid:pk>", topups.PayoutViewSet.as_view({"get": "retrieve"})),
     *router.urls,
 ]

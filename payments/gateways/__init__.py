@@ -1,0 +1,1 @@
+"""Payment gateways: one interface (`port`), one folder an adapter."""

@@ -17,7 +17,8 @@ from core.money import Money
 from core.permissions import Permission
 from ledger.services import BATCH_MAX, Outcome, PostedTransaction, refusal_of
 from payments import services
-from payments.api import examples, serializers
+from payments.api.examples import movements as examples
+from payments.api.serializers import movements as serializers
 from payments.queries import transfer_of
 from payments.services import CashMovement, Transfer
 

@@ -1,0 +1,79 @@
+"""
+Every change of money's way in, out and across: transfers and cash, top-ups, refunds, payouts, the
+gateways they go through, and what is done where the books differ.
+"""
+
+from payments.services.cash import (
+    CashMovement,
+    Transfer,
+    make_deposit,
+    make_transfer,
+    make_transfers,
+    make_withdrawal,
+)
+from payments.services.gateways import (
+    NewGateway,
+    add_gateway,
+    change_gateway,
+    delete_gateway,
+    encrypt_all_anew,
+)
+from payments.services.notices import NotYet, UnknownReference, take_notice
+from payments.services.outcomes import STEPS_TASK
+from payments.services.payout_files import (
+    TakenReport,
+    batch_of,
+    export_payout_files,
+    gather_payouts,
+    note_export,
+    take_report,
+)
+from payments.services.payouts import Beneficiary, MadePayout, PayoutRequest, make_payout
+from payments.services.reconciliation import (
+    RESOLUTIONS,
+    Reconciled,
+    reconcile,
+    resolve_discrepancy,
+)
+from payments.services.refunds import MadeRefund, refund_payment
+from payments.services.steps import ask_about_payment, take_due_steps
+from payments.services.topups import MadePayment, TopUpOrder, top_up
+
+__all__ = [
+    "RESOLUTIONS",
+    "STEPS_TASK",
+    "Beneficiary",
+    "CashMovement",
+    "MadePayment",
+    "MadePayout",
+    "MadeRefund",
+    "NewGateway",
+    "NotYet",
+    "PayoutRequest",
+    "Reconciled",
+    "TakenReport",
+    "TopUpOrder",
+    "Transfer",
+    "UnknownReference",
+    "add_gateway",
+    "ask_about_payment",
+    "batch_of",
+    "change_gateway",
+    "delete_gateway",
+    "encrypt_all_anew",
+    "export_payout_files",
+    "gather_payouts",
+    "make_deposit",
+    "make_payout",
+    "make_transfer",
+    "make_transfers",
+    "make_withdrawal",
+    "note_export",
+    "reconcile",
+    "refund_payment",
+    "resolve_discrepancy",
+    "take_due_steps",
+    "take_notice",
+    "take_report",
+    "top_up",
+]

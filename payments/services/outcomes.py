@@ -1,0 +1,290 @@
+"""
+What a gateway's word means for a payment, and for the ledger.
+
+A payment only moves forward: a late or repeated word changes nothing, and a word that contradicts
+what is settled opens a discrepancy for a person. What was paid is on record before the ledger is
+touched; each posting commits together with what it does to the payment.
+"""
+
+import datetime as dt
+from uuid import UUID
+
+import structlog
+from django.db import transaction
+
+from accounts.models import Account
+from accounts.services import internal_account
+from core.changes import record_change
+from core.database import repeating
+from core.errors import DomainError
+from core.idempotency import fingerprint
+from core.jobs import ring
+from ledger.services import Leg, PostedTransaction, Posting, post_one
+from payments.gateways.port import PaymentReport, State
+from payments.models import Discrepancy, Payment, Refund
+from payments.services.waiting import begin_waiting, end_waiting, tell_a_person
+
+logger = structlog.get_logger(__name__)
+
+# Failures of ours, before a gateway had the payment: the same key may send it again.
+SEND_AGAIN = frozenset({"gateway_unreachable", "gateway_error"})
+STEPS_TASK = "payments.take_due_steps"
+
+_S = Payment.Status
+# Not yet paid, as far as we know.
+_OPEN = (_S.CREATED, _S.PENDING, _S.UNKNOWN)
+_HAS_MONEY = (_S.PAID, _S.DEPOSIT_PENDING, _S.REFUNDING)
+_WAITING = (*_OPEN, _S.PAID, _S.DEPOSIT_PENDING)
+_EVENTS: dict[str, str] = {
+    _S.CREATED: "topup.sent_again",
+    _S.PENDING: "topup.submitted",
+    _S.UNKNOWN: "topup.outcome_unknown",
+    _S.DEPOSIT_PENDING: "topup.deposit_refused",
+    _S.REFUNDING: "topup.refund_begun",
+}
+_KEY_TAKEN = "transaction_idempotency_key_unique"
+
+
+def move(payment: Payment, status: Payment.Status, now: dt.datetime) -> None:
+    """Save the payment, locked by the caller, in its new status, with its event."""
+    before = payment.status
+    payment.status, payment.updated_at = status, now
+    if status in _WAITING:
+        begin_waiting(payment, now)
+    else:
+        end_waiting(payment, now)
+    payment.save()
+    after: dict[str, object] = {"status": status.value}
+    if payment.failure_code and status in (_S.FAILED, _S.EXPIRED, _S.UNKNOWN):
+        after["failure_code"] = payment.failure_code
+    if payment.transaction_id and status is _S.DEPOSITED:
+        after["transaction_id"] = payment.transaction_id
+    record_change(
+        tenant_id=payment.tenant_id,
+        action=_EVENTS.get(status, f"topup.{status.value}"),
+        object_id=payment.pk,
+        now=now,
+        before={"status": before},
+        after=after,
+    )
+
+
+def apply_report(*, payment_id: UUID, report: PaymentReport, now: dt.datetime) -> Payment:
+    """
+    Take down what the gateway says of the payment; return it as it stands then.
+
+    Paid is on record when this returns; `deposit` credits the account.
+    """
+
+    def apply() -> Payment:
+        with transaction.atomic():
+            payment = Payment.objects.select_for_update(no_key=True).get(pk=payment_id)
+            if _is_of_another(payment, report):
+                tell_a_person(
+                    payment,
+                    Discrepancy.Kind.AMOUNT_DIFFERS,
+                    now=now,
+                    ours=f"{payment.reference} {payment.amount} {payment.currency}",
+                    theirs=(
+                        f"{report.reference} {report.amount.minor_units} {report.amount.currency}"
+                    ),
+                )
+                return payment
+            _note(payment, report)
+            _follow(payment, report, now)
+        return payment
+
+    return repeating(apply, on_constraint=_KEY_TAKEN)
+
+
+def deposit(*, payment_id: UUID, now: dt.datetime) -> Payment:
+    """
+    Credit the account with what was paid, once; where the ledger refuses, say so and wait.
+
+    Nothing happens to a payment that is not paid, or was deposited before.
+    """
+
+    def credit() -> Payment:
+        with transaction.atomic():
+            payment = Payment.objects.select_for_update(no_key=True).get(pk=payment_id)
+            if payment.status not in (_S.PAID, _S.DEPOSIT_PENDING):
+                return payment
+            try:
+                posted = _post(payment, "topup", payment.account_id, payment.amount, now)
+            except DomainError as refusal:
+                _wait_for_ledger(payment, refusal, now)
+                return payment
+            payment.transaction_id = posted.id
+            payment.deposit_refusal = ""
+            if payment.attention == Discrepancy.Kind.NOT_DEPOSITED:
+                payment.attention = ""
+            move(payment, _S.DEPOSITED, now)
+        return payment
+
+    return repeating(credit, on_constraint=_KEY_TAKEN)
+
+
+def fail(
+    payment: Payment, status: Payment.Status, code: str, detail: str, now: dt.datetime
+) -> None:
+    """Take down that there will be no money. The caller has locked the payment."""
+    payment.failure_code, payment.failure_detail = code[:64], detail[:300]
+    move(payment, status, now)
+
+
+def _is_of_another(payment: Payment, report: PaymentReport) -> bool:
+    """Whether the gateway speaks of another payment or amount: then none of it is taken."""
+    stated = (report.amount.minor_units, report.amount.currency)
+    return (
+        report.reference != payment.reference
+        or stated != (payment.amount, payment.currency)
+        or bool(
+            payment.gateway_payment_id
+            and report.gateway_id
+            and payment.gateway_payment_id != report.gateway_id
+        )
+    )
+
+
+def _note(payment: Payment, report: PaymentReport) -> None:
+    """Put what the gateway says beside its state on the payment. `_follow` saves it."""
+    payment.gateway_payment_id = report.gateway_id[:100] or payment.gateway_payment_id
+    payment.gateway_status = report.raw_status[:60]
+    payment.is_settled = payment.is_settled or report.is_settled
+    payment.redirect_url = report.redirect_url[:1000] or payment.redirect_url
+    payment.card_last4 = report.card_last4[:4] or payment.card_last4
+    payment.expires_at = report.expires_at or payment.expires_at
+
+
+def _follow(payment: Payment, report: PaymentReport, now: dt.datetime) -> None:
+    state, status = report.state, Payment.Status(payment.status)
+    if state is State.SUCCEEDED and status in (*_OPEN, _S.FAILED, _S.EXPIRED):
+        payment.paid_at = now
+        payment.failure_code = payment.failure_detail = ""
+        move(payment, _S.PAID, now)
+        ring(STEPS_TASK)
+    elif state in (State.PENDING, State.REVIEW) and status in (_S.CREATED, _S.UNKNOWN):
+        move(payment, _S.PENDING, now)
+    elif state is State.EXPIRED and status in _OPEN:
+        fail(payment, _S.EXPIRED, report.failure_code or "expired", report.failure_detail, now)
+    elif state in (State.FAILED, State.REVERSED) and status in _OPEN:
+        if report.may_still_succeed:
+            if status is not _S.PENDING:
+                move(payment, _S.PENDING, now)
+            else:
+                _save(payment, now)
+        else:
+            code = report.failure_code or report.state.value
+            fail(payment, _S.FAILED, code, report.failure_detail, now)
+    elif state in (State.FAILED, State.REVERSED) and status in (*_HAS_MONEY, _S.DEPOSITED):
+        left = payment.amount - _given_back(payment)
+        if left:
+            _take_back(payment, report, left, now)
+        else:
+            # Our own refund: before it settles, a gateway calls that a cancellation.
+            _save(payment, now)
+    elif _contradicts(state, status):
+        _save(payment, now)
+        tell_a_person(
+            payment,
+            Discrepancy.Kind.STATUS_DIFFERS,
+            now=now,
+            ours=payment.status,
+            theirs=report.raw_status,
+        )
+    else:
+        _save(payment, now)
+
+
+def _save(payment: Payment, now: dt.datetime) -> None:
+    payment.updated_at = now
+    payment.save()
+
+
+def _contradicts(state: State, status: Payment.Status) -> bool:
+    """Whether the gateway no longer says what it said when we took the money, or gave it back."""
+    if status in (*_HAS_MONEY, _S.DEPOSITED):
+        return state is not State.SUCCEEDED
+    if status is _S.REVERSED:
+        return state is State.SUCCEEDED
+    return False
+
+
+def _given_back(payment: Payment) -> int:
+    """Return how much of it went back to the payer, or is about to."""
+    refunds = Refund.objects.filter(payment=payment).exclude(status=Refund.Status.FAILED)
+    return sum(refunds.values_list("amount", flat=True))
+
+
+def _take_back(payment: Payment, report: PaymentReport, left: int, now: dt.datetime) -> None:
+    """
+    Do what a bank does when the card's bank takes a payment back: debit the account that had it.
+
+    Where that is not possible, the money is missing from our own suspense account, and a person
+    has to get it from the customer.
+    """
+    payment.failure_code = (report.failure_code or report.raw_status)[:64]
+    payment.failure_detail = report.failure_detail[:300]
+    if payment.status != _S.DEPOSITED:
+        move(payment, _S.REVERSED, now)
+        return
+    try:
+        posted = _post(payment, "chargeback", payment.account_id, -left, now)
+    except DomainError as refusal:
+        suspense = internal_account(
+            tenant_id=payment.tenant_id,
+            role=Account.Role.SUSPENSE,
+            currency=payment.currency,
+            now=now,
+        )
+        posted = _post(payment, "chargeback", suspense, -left, now)
+        tell_a_person(
+            payment,
+            Discrepancy.Kind.REVERSAL_OWED,
+            now=now,
+            ours=f"{left} {payment.currency} owed by account {payment.account_id}",
+            theirs=report.raw_status,
+            refusal=refusal.code,
+        )
+    payment.reversal_transaction_id = posted.id
+    move(payment, _S.REVERSED, now)
+
+
+def _post(
+    payment: Payment, type_: str, account_id: UUID, amount: int, now: dt.datetime
+) -> PostedTransaction:
+    """Post between the account and what the gateway owes us."""
+    settlement = internal_account(
+        tenant_id=payment.tenant_id,
+        role=Account.Role.SETTLEMENT,
+        currency=payment.currency,
+        now=now,
+    )
+    posting = Posting(
+        type=type_,
+        currency=payment.currency,
+        legs=(Leg(account_id, amount), Leg(settlement, -amount)),
+        # The space cannot occur in a caller's key.
+        idempotency_key=f"{type_} {payment.pk}",
+        request_fingerprint=fingerprint(type_, payment.pk, account_id, amount),
+        description=payment.description,
+        external_reference=payment.reference,
+        metadata={"topup_id": str(payment.pk)},
+    )
+    return post_one(tenant_id=payment.tenant_id, posting=posting)
+
+
+def _wait_for_ledger(payment: Payment, refusal: DomainError, now: dt.datetime) -> None:
+    """Keep what was paid for the account that cannot have it now, where a person sees it."""
+    payment.deposit_refusal = refusal.code
+    if payment.status == _S.PAID:
+        move(payment, _S.DEPOSIT_PENDING, now)
+    else:
+        _save(payment, now)
+    tell_a_person(
+        payment,
+        Discrepancy.Kind.NOT_DEPOSITED,
+        now=now,
+        ours=f"refused: {refusal.code}",
+        theirs=payment.gateway_status,
+    )

@@ -1,0 +1,332 @@
+"""
+Refunds: money of a payment back to its payer, through ledger and gateway together.
+
+The account is debited first, in the transaction that writes the refund down; then the gateway is
+asked. If it refuses, the account has its money back. A gateway knows a refund by our key: asking
+twice is asking once.
+"""
+
+import datetime as dt
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.db import transaction
+
+from accounts.models import Account
+from accounts.services import internal_account
+from core.changes import record_change
+from core.database import refusing, repeating
+from core.errors import DomainError, IdempotencyConflict, InvalidState, NotFound
+from core.idempotency import REUSED_KEY, fingerprint
+from core.ids import new_id
+from core.money import Money
+from ledger.services import Leg, PostedTransaction, Posting, post_one
+from payments.errors import RefundExceedsPayment
+from payments.gateways.port import (
+    NoSuchObject,
+    RefundOrder,
+    RefundReport,
+    Refused,
+    State,
+    Uncertain,
+    Unreachable,
+)
+from payments.gateways.registry import connect
+from payments.models import Discrepancy, Payment, Refund
+from payments.services.outcomes import move as move_payment
+from payments.services.waiting import (
+    begin_waiting,
+    end_waiting,
+    not_counted,
+    reference_of,
+    tell_a_person,
+)
+
+_KEY_TAKEN = "refund_idempotency_key_unique"
+_TOO_MUCH = "refund_within_payment"
+_S = Refund.Status
+
+
+@dataclass(frozen=True, slots=True)
+class MadeRefund:
+    refund: Refund
+    is_replay: bool
+
+
+def refund_payment(
+    *,
+    tenant_id: UUID,
+    payment_id: UUID,
+    amount: int | None,
+    reason: str,
+    idempotency_key: str,
+    now: dt.datetime,
+    asked_by: str = "",
+) -> MadeRefund:
+    """
+    Pay a payment back, whole (`amount` None: what is left of it) or in part, in minor units.
+
+    Of a payment that was deposited, the account is debited. One that was not is paid back whole.
+
+    :raises NotFound: no such payment in this tenant
+    :raises InvalidState: it was not paid, or went back already
+    :raises RefundExceedsPayment: more than is left of it
+    :raises IdempotencyConflict: the key was used for another request
+    :raises DomainError: whatever the ledger refuses, such as insufficient funds
+    """
+    request_fingerprint = fingerprint("refund", payment_id, amount, reason, asked_by)
+
+    def begin() -> tuple[Refund, bool]:
+        with transaction.atomic():
+            earlier = Refund.objects.filter(
+                tenant_id=tenant_id, idempotency_key=idempotency_key
+            ).first()
+            if earlier is not None:
+                if bytes(earlier.request_fingerprint) != request_fingerprint:
+                    raise IdempotencyConflict(REUSED_KEY)
+                return earlier, False
+            payment = (
+                Payment.objects.select_for_update(no_key=True)
+                .filter(tenant_id=tenant_id, pk=payment_id)
+                .first()
+            )
+            if payment is None:
+                raise NotFound("No such top-up.")
+            refund = _begun(payment, amount, reason, now)
+            refund.idempotency_key = idempotency_key
+            refund.request_fingerprint = request_fingerprint
+            refund.save(force_insert=True)
+            if refund.transaction_id is None:
+                move_payment(payment, Payment.Status.REFUNDING, now)
+            record_change(
+                tenant_id=tenant_id,
+                action="refund.created",
+                object_id=refund.pk,
+                now=now,
+                after={"payment_id": payment.pk, "amount": refund.amount},
+                reason=reason,
+            )
+        return refund, True
+
+    exceeds = RefundExceedsPayment("More than is left of the payment.")
+    with refusing({_TOO_MUCH: exceeds}):
+        refund, is_new = repeating(begin, on_constraint=_KEY_TAKEN)
+    if is_new:
+        refund = send_refund(refund, now=now)
+    return MadeRefund(refund, is_replay=not is_new)
+
+
+def send_refund(refund: Refund, *, now: dt.datetime) -> Refund:
+    """Ask the gateway for the refund; asked again, it is the same one."""
+    payment = refund.payment
+    try:
+        report = connect(payment.configuration).refund(_order(refund))
+    except Unreachable:
+        not_counted(refund, now)
+        return refund
+    except Uncertain as fault:
+        return _settle(refund, _S.UNKNOWN, fault.code, now)
+    except (Refused, NoSuchObject) as refusal:
+        if isinstance(refusal, Refused) and refusal.is_about_us:
+            # It may have been done before the credentials were refused.
+            tell_a_person(refund, Discrepancy.Kind.GATEWAY_REFUSES, now=now, theirs=refusal.detail)
+            return refund
+        return _settle(refund, _S.FAILED, refusal.code.lower() or "refused", now)
+    return apply_refund_report(refund_id=refund.pk, report=report, now=now)
+
+
+def ask_about_refund(refund: Refund, *, now: dt.datetime) -> Refund:
+    """Ask the gateway what became of the refund; what it never got, it gets again."""
+    gateway = connect(refund.payment.configuration)
+    try:
+        report = gateway.get_refund(_order(refund), gateway_id=refund.gateway_refund_id)
+    except Unreachable:
+        not_counted(refund, now)
+        return refund
+    except NoSuchObject:
+        return refund if refund.gateway_refund_id else send_refund(refund, now=now)
+    except (Uncertain, Refused):
+        return refund
+    return apply_refund_report(refund_id=refund.pk, report=report, now=now)
+
+
+def apply_refund_report(*, refund_id: UUID, report: RefundReport, now: dt.datetime) -> Refund:
+    """Take down what the gateway says of the refund; return it as it stands then."""
+
+    def apply() -> Refund:
+        with transaction.atomic():
+            refund = _locked(refund_id)
+            stated = (report.reference, report.amount.minor_units, report.amount.currency)
+            if stated != (refund.reference, refund.amount, refund.currency):
+                tell_a_person(
+                    refund,
+                    Discrepancy.Kind.REFUND_DIFFERS,
+                    now=now,
+                    ours=f"{refund.reference} {refund.amount} {refund.currency}",
+                    theirs=" ".join(map(str, stated)),
+                )
+                return refund
+            refund.gateway_refund_id = report.gateway_id[:100] or refund.gateway_refund_id
+            refund.gateway_status = report.raw_status[:60]
+            if report.state is State.SUCCEEDED:
+                _move(refund, _S.SUCCEEDED, now)
+            elif report.state in (State.FAILED, State.EXPIRED, State.REVERSED):
+                refund.failure_code = report.failure_code or report.state.value
+                _move(refund, _S.FAILED, now)
+            else:
+                _move(refund, _S.PENDING, now)
+        return refund
+
+    return repeating(apply)
+
+
+def _begun(payment: Payment, amount: int | None, reason: str, now: dt.datetime) -> Refund:
+    """Return the refund to be, its account debited. The caller has locked the payment."""
+    refunds = Refund.objects.filter(payment=payment).exclude(status=_S.FAILED)
+    left = payment.amount - sum(refunds.values_list("amount", flat=True))
+    wanted = left if amount is None else amount
+    if payment.status in (Payment.Status.PAID, Payment.Status.DEPOSIT_PENDING):
+        if wanted != payment.amount:
+            raise RefundExceedsPayment("A payment that was not deposited is paid back whole.")
+    elif payment.status != Payment.Status.DEPOSITED:
+        raise InvalidState(f"The top-up is {payment.status}; nothing is there to pay back.")
+    if not 0 < wanted <= left:
+        raise RefundExceedsPayment(f"{left} of the payment is left.")
+    if payment.status == Payment.Status.PAID:
+        move_payment(payment, Payment.Status.DEPOSIT_PENDING, now)
+    refund_id = new_id()
+    refund = Refund(
+        id=refund_id,
+        tenant_id=payment.tenant_id,
+        payment=payment,
+        reference=reference_of("RF", refund_id),
+        amount=wanted,
+        currency=payment.currency,
+        reason=reason,
+        created_at=now,
+        updated_at=now,
+    )
+    begin_waiting(refund, now)
+    if payment.status == Payment.Status.DEPOSITED:
+        refund.transaction_id = _post(refund, "refund", payment.account_id, -wanted, now).id
+    return refund
+
+
+def _settle(refund: Refund, status: Refund.Status, code: str, now: dt.datetime) -> Refund:
+    def settle() -> Refund:
+        with transaction.atomic():
+            locked = _locked(refund.pk)
+            locked.failure_code = code[:64] if status is _S.FAILED else ""
+            _move(locked, status, now)
+        return locked
+
+    return repeating(settle)
+
+
+def _move(refund: Refund, status: Refund.Status, now: dt.datetime) -> None:
+    """Save the refund in its new status, with what that means for payment and ledger."""
+    before = Refund.Status(refund.status)
+    refund.updated_at = now
+    if before in (_S.SUCCEEDED, _S.FAILED) or before is status:
+        refund.save()
+        return
+    refund.status = status
+    if status in (_S.SUCCEEDED, _S.FAILED):
+        end_waiting(refund, now)
+        refund.attention = ""
+    else:
+        begin_waiting(refund, now)
+    payment = refund.payment
+    if status is _S.FAILED and refund.transaction_id is not None:
+        refund.return_transaction_id = _give_back(refund, now).id
+    refund.save()
+    if status is _S.SUCCEEDED:
+        payment.refunded_amount += refund.amount
+        is_whole = payment.refunded_amount == payment.amount
+        if is_whole and payment.status in (Payment.Status.DEPOSITED, Payment.Status.REFUNDING):
+            payment.attention = ""
+            move_payment(payment, Payment.Status.REFUNDED, now)
+        else:
+            payment.updated_at = now
+            payment.save()
+    elif status is _S.FAILED and payment.status == Payment.Status.REFUNDING:
+        # It waits for its account again, and a person has been told.
+        move_payment(payment, Payment.Status.DEPOSIT_PENDING, now)
+    words = {_S.PENDING: "submitted", _S.UNKNOWN: "outcome_unknown"}
+    record_change(
+        tenant_id=refund.tenant_id,
+        action=f"refund.{words.get(status, status.value)}",
+        object_id=refund.pk,
+        now=now,
+        before={"status": before.value},
+        after={"status": status.value, "failure_code": refund.failure_code or None},
+    )
+
+
+def _give_back(refund: Refund, now: dt.datetime) -> PostedTransaction:
+    """Credit the account again; if it takes nothing, our suspense account keeps it for a person."""
+    account_id = refund.payment.account_id
+    try:
+        return _post(refund, "refund_return", account_id, refund.amount, now)
+    except DomainError as refusal:
+        suspense = internal_account(
+            tenant_id=refund.tenant_id,
+            role=Account.Role.SUSPENSE,
+            currency=refund.currency,
+            now=now,
+        )
+        posted = _post(refund, "refund_return", suspense, refund.amount, now)
+        tell_a_person(
+            refund,
+            Discrepancy.Kind.RETURN_REFUSED,
+            now=now,
+            ours=f"{refund.amount} {refund.currency} of account {account_id} in suspense",
+            theirs=refund.failure_code,
+            refusal=refusal.code,
+        )
+        return posted
+
+
+def _post(
+    refund: Refund, type_: str, account_id: UUID, amount: int, now: dt.datetime
+) -> PostedTransaction:
+    settlement = internal_account(
+        tenant_id=refund.tenant_id,
+        role=Account.Role.SETTLEMENT,
+        currency=refund.currency,
+        now=now,
+    )
+    posting = Posting(
+        type=type_,
+        currency=refund.currency,
+        legs=(Leg(account_id, amount), Leg(settlement, -amount)),
+        idempotency_key=f"{type_} {refund.pk}",
+        request_fingerprint=fingerprint(type_, refund.pk, account_id, amount),
+        description=refund.reason,
+        external_reference=refund.reference,
+        metadata={"topup_id": str(refund.payment_id), "refund_id": str(refund.pk)},
+    )
+    return post_one(tenant_id=refund.tenant_id, posting=posting)
+
+
+def _locked(refund_id: UUID) -> Refund:
+    """Return the refund, it and its payment locked: payment first, as everywhere."""
+    payment_id = Refund.objects.values_list("payment_id", flat=True).get(pk=refund_id)
+    payment = Payment.objects.select_for_update(no_key=True).get(pk=payment_id)
+    refund = Refund.objects.select_for_update(no_key=True).get(pk=refund_id)
+    refund.payment = payment
+    return refund
+
+
+def _order(refund: Refund) -> RefundOrder:
+    payment = refund.payment
+    return RefundOrder(
+        reference=refund.reference,
+        payment_reference=payment.reference,
+        payment_gateway_id=payment.gateway_payment_id,
+        payment_method=payment.method,
+        payment_amount=Money(payment.amount, payment.currency),
+        amount=Money(refund.amount, refund.currency),
+        idempotency_key=refund.pk.hex,
+        reason=refund.reason,
+    )

@@ -1,0 +1,172 @@
+"""
+What waits for an answer from outside: when it is looked at again, and when a person must.
+
+A row that waits has `next_step_at`. Whoever looks at it moves that forward, and counts, in a
+transaction of its own before anything is called: a process that dies leaves it due again, and one
+that it kills each time does not go on for ever.
+"""
+
+import base64
+import datetime as dt
+import json
+from typing import Any, TypeVar
+from uuid import UUID
+
+from django.db import connection, transaction
+
+from core.changes import record_change
+from core.ids import new_id
+from payments.models import Discrepancy, Payment, Payout, Refund
+
+W = TypeVar("W", Payment, Refund, Payout)
+
+# After the question became open: asked again then, and after the last a person is told. From there
+# on once a day, up to STEPS_MAX, since a gateway may come back after a week.
+ASK_AFTER = (
+    dt.timedelta(minutes=1),
+    dt.timedelta(minutes=5),
+    dt.timedelta(minutes=15),
+    dt.timedelta(hours=1),
+    dt.timedelta(hours=6),
+    dt.timedelta(hours=24),
+)
+ASK_EVERY = dt.timedelta(days=1)
+STEPS_MAX = 60
+# A deposit that the ledger refuses may be taken any time: an account is unfrozen.
+DEPOSIT_EVERY = dt.timedelta(hours=6)
+
+
+def begin_waiting(row: Payment | Refund | Payout, now: dt.datetime) -> None:
+    """Have the sweep look at the row in a minute. The caller saves it."""
+    row.waiting_since, row.steps, row.next_step_at = now, 0, now + ASK_AFTER[0]
+
+
+def end_waiting(row: Payment | Refund | Payout, now: dt.datetime) -> None:
+    """Nobody need look at the row again. The caller saves it."""
+    row.waiting_since, row.steps, row.next_step_at = now, 0, None
+
+
+def claim_due(model: type[W], *, now: dt.datetime, limit: int) -> list[W]:
+    """Return at most `limit` rows that are due, each moved on to its next time; two round trips."""
+    with transaction.atomic():
+        due = model._default_manager.filter(next_step_at__lte=now).order_by("next_step_at", "pk")
+        rows = list(due.select_for_update(skip_locked=True, no_key=True)[:limit])
+        for row in rows:
+            row.steps += 1
+            row.next_step_at = _next_step(row, now)
+        if rows:
+            model._default_manager.bulk_update(rows, ["steps", "next_step_at"])
+    return rows
+
+
+def not_counted(row: Payment | Refund | Payout, now: dt.datetime) -> None:
+    """Take back a step in which nothing could be asked, and try again in a minute."""
+    type(row)._default_manager.filter(pk=row.pk, next_step_at=row.next_step_at).update(
+        steps=max(row.steps - 1, 0), next_step_at=now + ASK_AFTER[0]
+    )
+
+
+def is_for_a_person(row: Payment | Refund | Payout) -> bool:
+    """Say whether all of the questions were asked in vain."""
+    return row.steps >= len(ASK_AFTER)
+
+
+def _next_step(row: Payment | Refund | Payout, now: dt.datetime) -> dt.datetime | None:
+    if row.steps >= STEPS_MAX:
+        return None
+    is_deposit = isinstance(row, Payment) and row.status in ("paid", "deposit_pending")
+    if is_deposit and row.steps > 3:
+        return now + DEPOSIT_EVERY
+    if row.steps >= len(ASK_AFTER):
+        return now + ASK_EVERY
+    # Where nobody looked for a while, the questions do not all come at once.
+    return max(row.waiting_since + ASK_AFTER[row.steps], now + ASK_AFTER[0])
+
+
+def reference_of(prefix: str, object_id: UUID, attempt: int | None = None) -> str:
+    """Return what a gateway knows the object by: 29 letters and digits, and the attempt."""
+    code = base64.b32encode(object_id.bytes).decode().rstrip("=")
+    return f"{prefix}-{code}" + (f"-{attempt}" if attempt is not None else "")
+
+
+def tell_a_person(row: W, reason: str, *, now: dt.datetime, **detail: Any) -> None:
+    """
+    Mark the row, and open a discrepancy of this kind unless one is open.
+
+    `detail` has what each side says, such as ours="pending", theirs="paid".
+    """
+    type(row)._default_manager.filter(pk=row.pk).exclude(attention=reason).update(
+        attention=reason, updated_at=now
+    )
+    row.attention = reason
+    configuration_id = (
+        row.payment.configuration_id if isinstance(row, Refund) else row.configuration_id
+    )
+    open_discrepancy(
+        tenant_id=row.tenant_id,
+        configuration_id=configuration_id,
+        kind=reason,
+        object_type=row._meta.model_name or "",
+        object_id=row.pk,
+        reference=row.reference,
+        amount=row.amount,
+        currency=row.currency,
+        detail=detail,
+        now=now,
+    )
+
+
+_OPEN = """
+INSERT INTO payments_discrepancy (id, tenant_id, configuration_id, kind, object_type, object_id,
+    reference, detail, amount, currency, status, resolution, resolution_note, resolved_by,
+    found_at, seen_at)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'open', '', '', '', %s, %s)
+ON CONFLICT (tenant_id, kind, reference) WHERE status = 'open'
+    DO UPDATE SET seen_at = excluded.seen_at, detail = excluded.detail
+RETURNING id, xmax = 0
+"""
+
+
+def open_discrepancy(
+    *,
+    tenant_id: UUID,
+    configuration_id: UUID,
+    kind: str,
+    object_type: str,
+    object_id: UUID | None,
+    reference: str,
+    amount: int | None,
+    currency: str,
+    detail: dict[str, Any],
+    now: dt.datetime,
+) -> bool:
+    """Have a person resolve a difference; say whether it is new. One that is open stays one."""
+    kind = Discrepancy.Kind(kind)
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(
+            _OPEN,
+            [
+                new_id(),
+                tenant_id,
+                configuration_id,
+                kind,
+                object_type,
+                object_id,
+                reference,
+                json.dumps(detail),
+                amount,
+                currency,
+                now,
+                now,
+            ],
+        )
+        discrepancy_id, is_new = cursor.fetchone()
+        if is_new:
+            record_change(
+                tenant_id=tenant_id,
+                action="discrepancy.found",
+                object_id=discrepancy_id,
+                now=now,
+                after={"kind": kind.value, "reference": reference, **detail},
+            )
+    return bool(is_new)
