@@ -3,6 +3,7 @@
 import functools
 import itertools
 import re
+import threading
 from typing import Any
 
 from drf_spectacular.generators import SchemaGenerator
@@ -76,9 +77,18 @@ def faults(value: Any, schema: dict[str, Any], *, may_have_more: bool = True) ->
     return [f"{fault.json_path}: {fault.message}" for fault in validator.iter_errors(value)]
 
 
-@functools.cache
 def document() -> dict[str, Any]:
     """Return the OpenAPI document as it is served."""
+    # Its generator is not made for threads.
+    with _generating:
+        return _document()
+
+
+_generating = threading.Lock()
+
+
+@functools.cache
+def _document() -> dict[str, Any]:
     made: dict[str, Any] = SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
     return made
 
@@ -105,4 +115,4 @@ def _closed_document() -> dict[str, Any]:
 def _paths() -> list[tuple[re.Pattern[str], str]]:
     """Each path's pattern, those without parameters first."""
     paths = sorted(document()["paths"], key=lambda path: path.count("{"))
-    return [(re.compile(re.sub(r"\{\w+\}", r"[0-9a-f-]{36}", path)), path) for path in paths]
+    return [(re.compile(re.sub(r"\{\w+\}", "[0-9a-z_-]+", path)), path) for path in paths]

@@ -12,6 +12,7 @@ from django.utils import timezone
 from core.ids import new_id
 from identity.models import Tenant
 from payments.gateways import breaker
+from payments.gateways.registry import credentials_of
 from payments.models import GatewayConfiguration, Payment
 from payments.services import NewGateway, add_gateway, take_due_steps
 from tests.contract import ContractClient
@@ -146,3 +147,7 @@ def process_events() -> int:
 
 def fresh(payment: Payment) -> Payment:
     return Payment.objects.get(pk=payment.pk)
+
+
+def secret_key_of(configuration: GatewayConfiguration) -> str:
+    return credentials_of(configuration)["secret_key"]

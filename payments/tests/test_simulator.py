@@ -2,6 +2,7 @@
 
 import base64
 import concurrent.futures
+import contextlib
 import datetime as dt
 import hashlib
 import hmac
@@ -27,6 +28,8 @@ SANDBOX_KEY = "sk_sandbox_merchant1"
 XENDIT_KEY = "xnd_development_merchant1"
 MIDTRANS_KEY = "SB-Mid-server-merchant1"
 DEADLINE_S = 5.0
+# Of a client that is to time out: long enough for the charge to be made.
+PATIENCE_S = 0.25
 DAY_S = 86_400
 Json = dict[str, Any]
 
@@ -92,6 +95,15 @@ class Simulator:
 
     def __exit__(self, *_: object) -> None:
         self.http.close()
+
+    @contextlib.contextmanager
+    def impatient(self, *, is_so: bool) -> Iterator[None]:
+        """Give up soon, if an answer is not expected."""
+        self.http.timeout = httpx.Timeout(PATIENCE_S if is_so else DEADLINE_S)
+        try:
+            yield
+        finally:
+            self.http.timeout = httpx.Timeout(DEADLINE_S)
 
     def sim(self, path: str, body: Json | None = None) -> Any:
         """Order or look at something."""
@@ -329,17 +341,12 @@ def test_an_answer_is_lost(
     simulator: Simulator, number: str, error: type[Exception] | None, charges: int
 ) -> None:
     def ask() -> httpx.Response:
-        return httpx.post(
-            f"{simulator.url}/sandbox/v1/payments",
-            json=charge(number),
-            headers={"Authorization": f"Bearer {SANDBOX_KEY}", "Idempotency-Key": "k1"},
-            timeout=0.2,
-        )
+        return simulator.sandbox("payments", charge(number), Idempotency_Key="k1")
 
     if error is None:
         assert ask().status_code == 500
     else:
-        with pytest.raises(error):
+        with simulator.impatient(is_so=error is httpx.ReadTimeout), pytest.raises(error):
             ask()
     found = simulator.sandbox("payments?reference=order-1").json()["data"]
     assert [payment["status"] for payment in found] == ["succeeded"] * charges
@@ -1090,12 +1097,8 @@ def test_faults_of_connections(
         "midtrans": lambda: simulator.snap("transactions", order()),
     }
     simulator.fault(effect, {"gateway": gateway, "op": "create_payment"})
-    simulator.http.timeout = httpx.Timeout(0.15)
-    try:
-        with pytest.raises(error):
-            ask[gateway]()
-    finally:
-        simulator.http.timeout = httpx.Timeout(DEADLINE_S)
+    with simulator.impatient(is_so=error is httpx.ReadTimeout), pytest.raises(error):
+        ask[gateway]()
     assert len(simulator.sim("objects")["payments"]) == charges
 
 
@@ -1138,6 +1141,8 @@ def test_who_follows_a_redirect_is_seen(simulator: Simulator) -> None:
         {"effect": "slow", "match": {"key": 1}},
         {"effect": "slow", "ms": "1"},
         {"effect": "slow", "more": 1},
+        {"effect": "slow", "ms": 10**9},
+        {"effect": "slow", "times": 0},
         {},
     ],
 )
@@ -1245,6 +1250,14 @@ def test_failures_by_chance(simulator: Simulator) -> None:
 
 
 # --- The desk, the file, the process -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", ["settle", "cancel", "choose", "challenge/approve", "dance"])
+def test_a_step_that_a_gateway_does_not_have(simulator: Simulator, step: str) -> None:
+    payment = simulator.sandbox("payments", charge()).json()
+    answer = simulator.http.post(f"/_sim/payments/{payment['id']}/{step}")
+    assert answer.status_code == (404 if step == "dance" else 409)
+    assert simulator.sandbox(f"payments/{payment['id']}").json() == payment
 
 
 def test_requests_are_seen_as_they_came(simulator: Simulator) -> None:

@@ -49,6 +49,8 @@ OPS: Final = frozenset(
 )
 _MATCHED: Final = frozenset({"gateway", "op", "key", "reference"})
 _NUMBERS: Final = {"times": 1, "ms": 0, "n": 2, "amount": 0}
+# The largest of each, so that a slip of the pen costs no afternoon.
+_NUMBERS_MAX: Final = {"times": 1_000_000, "ms": 600_000, "n": 100, "amount": 10**15}
 
 
 @dataclass
@@ -97,6 +99,10 @@ def read_fault(body: Any) -> Fault:
     numbers = {name: body.get(name, default) for name, default in _NUMBERS.items()}
     if not all(isinstance(value, int | Decimal) for value in numbers.values()):
         raise ValueError(f"{', '.join(_NUMBERS)} are numbers")
+    for name, largest in _NUMBERS_MAX.items():
+        smallest = -largest if name == "amount" else int(name == "times")
+        if not smallest <= numbers[name] <= largest:
+            raise ValueError(f"{name} is {smallest} to {largest}")
     return Fault(
         effect=effect,
         match=match,

@@ -23,7 +23,7 @@ from payments.gateways.sandbox.simulator.exchange import (
     route,
     to_json,
 )
-from payments.gateways.sandbox.simulator.lifecycle import Lifecycle, Notice
+from payments.gateways.sandbox.simulator.lifecycle import Lifecycle, Notice, WrongState
 from payments.gateways.sandbox.simulator.native_words import (
     error,
     page_of,
@@ -298,7 +298,13 @@ class NativeGateway:
     # --- Webhooks ------------------------------------------------------------------------------
 
     def status_after(self, payment: Payment, step: str, status: str) -> str:
-        """The common one; a payment that fails says why."""
+        """
+        The common one; a payment that fails says why.
+
+        :raises WrongState: this gateway has no such thing
+        """
+        if step in {"cancel", "settle"}:
+            raise WrongState(f"{step} does not exist at the sandbox")
         if status == "failed" and payment.failure_code is None:
             rejected = step == "challenge/reject"
             payment.failure_code = "authentication_failed" if rejected else "payment_failed"
@@ -308,7 +314,7 @@ class NativeGateway:
         """`payment.<status>`; nothing while it is pending, unless it is told too late."""
         if step == "stale":
             return self._notices("payment.pending", self._payment_view(payment), payment)
-        if payment.status not in {"succeeded", "failed", "expired", "reversed"} or step == "settle":
+        if payment.status not in {"succeeded", "failed", "expired", "reversed"}:
             return []
         return self._notices(f"payment.{payment.status}", self._payment_view(payment), payment)
 

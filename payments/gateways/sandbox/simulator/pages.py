@@ -43,14 +43,13 @@ def show_page(payment: Payment | None) -> Answer:
     if payment is None:
         return _html(404, "<h1>Sandbox</h1><p>There is no such page.</p>")
     amount = f"{payment.currency} {payment.shown_amount:,f}"
-    if payment.gateway == "sandbox":
-        amount += " <small>minor units</small>"
+    unit = ", in minor units" if payment.gateway == "sandbox" else ""
     challenge = payment.status == "requires_action"
     title = "3-D Secure challenge" if challenge else "Test checkout: no money moves"
     content = [
         f"<h1>{title}</h1>",
         f'<p class="amount">{amount}</p>',
-        f"<p>{html.escape(payment.reference)}</p>",
+        f"<p>{html.escape(payment.reference)}{unit}</p>",
         f"<p><small>{html.escape(payment.gateway)} {html.escape(payment.id)}</small></p>",
     ]
     if payment.is_open:

@@ -321,6 +321,8 @@ class XenditGateway:
         :raises WrongState: Xendit has no such thing
         """
         is_page = payment.kind in _PAGES
+        if step == "settle":
+            raise WrongState("Xendit settles by itself, a day later")
         if is_page and (status == "reversed" or (step == "cancel" and payment.kind == "invoice")):
             raise WrongState(f"{step} does not exist for an {payment.kind} at Xendit")
         if step == "cancel" and payment.status == "succeeded":
