@@ -2,6 +2,7 @@
 
 import base64
 import datetime as dt
+import json
 import time
 from typing import Any
 
@@ -9,14 +10,34 @@ import httpx
 from django.conf import LazySettings
 from django.utils import timezone
 
+from accounts.models import Account
 from core.ids import new_id
+from core.money import Money
 from identity.models import Tenant
 from payments.gateways import breaker
+from payments.gateways.port import CardData
 from payments.gateways.registry import credentials_of
-from payments.models import GatewayConfiguration, Payment
-from payments.services import NewGateway, add_gateway, take_due_steps
+from payments.gateways.sandbox.adapter import signature_of
+from payments.models import GatewayConfiguration, Payment, PayoutBatch
+from payments.services import (
+    Beneficiary,
+    NewGateway,
+    PayoutRequest,
+    TopUpOrder,
+    add_gateway,
+    gather_payouts,
+    make_payout,
+    refund_payment,
+    take_due_steps,
+    take_report,
+    top_up,
+)
+from payments.services.waiting import open_discrepancy
+from tests import making
 from tests.contract import ContractClient
-from webhooks.services import process_due_events
+from webhooks.models import InboundEvent
+from webhooks.queries import receiver_of
+from webhooks.services import process_due_events, receive
 
 PATIENCE_S = 10.0
 GOOD_CARD = "4242424242424242"
@@ -115,6 +136,32 @@ def add_midtrans(tenant: Tenant, **new: Any) -> GatewayConfiguration:
     )
 
 
+OWN_ACCOUNT = {
+    "debtor_name": "Kopi Bank",
+    "debtor_account": "DE75512108001245126199",
+    "debtor_country": "DE",
+    "debtor_bic": "SOGEDEFFXXX",
+    "debtor_town": "Berlin",
+}
+
+
+def add_bank_file(tenant: Tenant) -> GatewayConfiguration:
+    return add_sandbox(tenant, gateway="bank_file", credentials=OWN_ACCOUNT, currencies=["EUR"])
+
+
+def status_report(
+    batch: PayoutBatch, status: str, *, message_id: str = "BANK-1", items: str = ""
+) -> bytes:
+    """Return a bank's pain.002 about the whole file, or about the items given."""
+    group = f"<GrpSts>{status}</GrpSts>" if not items else ""
+    return f"""<?xml version="1.0" encoding="UTF-8"?>
+<Document xmlns="urn:iso:std:iso:20022:tech:xsd:pain.002.001.10"><CstmrPmtStsRpt>
+<GrpHdr><MsgId>{message_id}</MsgId><CreDtTm>2026-11-21T10:00:00Z</CreDtTm></GrpHdr>
+<OrgnlGrpInfAndSts><OrgnlMsgId>{batch.message_id}</OrgnlMsgId>
+<OrgnlMsgNmId>pain.001.001.09</OrgnlMsgNmId>{group}</OrgnlGrpInfAndSts>{items}
+</CstmrPmtStsRpt></Document>""".encode()
+
+
 def close_circuit(configuration: GatewayConfiguration) -> None:
     breaker.succeeded(configuration.circuit)
 
@@ -151,3 +198,104 @@ def fresh(payment: Payment) -> Payment:
 
 def secret_key_of(configuration: GatewayConfiguration) -> str:
     return credentials_of(configuration)["secret_key"]
+
+
+def notification(configuration: GatewayConfiguration, **data: Any) -> tuple[bytes, dict[str, str]]:
+    """Return body and headers of a genuine notification of the sandbox about anything."""
+    event_id, sent_at = f"evt_{new_id().hex}", str(int(time.time()))
+    told = {"id": "pay_1", "reference": "nothing-of-ours", "status": "succeeded", **data}
+    body = json.dumps({"id": event_id, "type": "payment.succeeded", "data": told}).encode()
+    signature = signature_of(f"{event_id}.{sent_at}.".encode() + body, secret_key_of(configuration))
+    headers = {
+        "webhook-id": event_id,
+        "webhook-timestamp": sent_at,
+        "webhook-signature": signature,
+    }
+    return body, headers
+
+
+def as_sent(configuration: GatewayConfiguration) -> dict[str, Any]:
+    """Return a genuine notification as the simulator's record has them."""
+    body, headers = notification(configuration)
+    return {"body": body.decode(), "headers": headers}
+
+
+def one_of_everything(tenant: Tenant, account: Account) -> dict[str, str]:
+    """Return the ids of a gateway, a top-up, a payout and a failed webhook, by name."""
+    now = timezone.now()
+    configuration = add_sandbox(tenant)
+    spare = add_sandbox(tenant, currencies=["JPY"])
+    made = top_up(
+        tenant_id=tenant.pk,
+        order=TopUpOrder(
+            account_id=account.pk,
+            amount=Money(100, account.currency),
+            idempotency_key=making.fresh_key(),
+            card=CardData(GOOD_CARD, 12, 2099, "123"),
+        ),
+        now=now,
+    )
+    assert made.payment.status == Payment.Status.DEPOSITED
+    payout = make_payout(
+        tenant_id=tenant.pk,
+        request=PayoutRequest(
+            source_account_id=account.pk,
+            amount=Money(1, account.currency),
+            beneficiary=Beneficiary("Budi", "DE", iban="DE89370400440532013000"),
+            idempotency_key=making.fresh_key(),
+        ),
+        now=now,
+    ).payout
+    body, headers = notification(configuration)
+    receiver = receiver_of(gateway="sandbox", configuration_id=configuration.pk, now=now)
+    receive(receiver=receiver, headers=headers, body=body, now=now)
+    process_events()
+    [failed] = InboundEvent.objects.failed().filter(tenant_id=tenant.pk)
+    return {
+        "gateway": str(configuration.pk),
+        "spare_gateway": str(spare.pk),
+        "topup": str(made.payment.pk),
+        "payout": str(payout.pk),
+        "failed_webhook": str(failed.pk),
+    }
+
+
+def every_table(tenant: Tenant, sandbox: Sandbox) -> None:
+    """Put at least one row of the tenant into each table of payments and webhooks."""
+    now = timezone.now()
+    account = making.open_account(tenant, balance=1_000, currency="EUR")
+    one_of_everything(tenant, account)
+    refund_payment(
+        tenant_id=tenant.pk,
+        payment_id=Payment.objects.get(tenant_id=tenant.pk).pk,
+        amount=1,
+        reason="x",
+        idempotency_key=making.fresh_key(),
+        now=now,
+    )
+    GatewayConfiguration.objects.filter(tenant_id=tenant.pk).update(is_enabled=False)
+    add_bank_file(tenant)
+    make_payout(
+        tenant_id=tenant.pk,
+        request=PayoutRequest(
+            source_account_id=account.pk,
+            amount=Money(1, "EUR"),
+            beneficiary=Beneficiary("Budi", "DE", iban="DE89370400440532013000"),
+            idempotency_key=making.fresh_key(),
+        ),
+        now=now,
+    )
+    [batch] = gather_payouts(now=now, tenant_id=tenant.pk)
+    take_report(tenant_id=tenant.pk, document=status_report(batch, "ACSC"), now=now)
+    open_discrepancy(
+        tenant_id=tenant.pk,
+        configuration_id=batch.configuration_id,
+        kind="not_ours",
+        object_type="payment",
+        object_id=None,
+        reference="x",
+        amount=1,
+        currency="EUR",
+        detail={},
+        now=now,
+    )

@@ -11,6 +11,7 @@ from typing import Any
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from core.permissions import Permission
+from tests import gateways
 
 Route = tuple[str, str]
 
@@ -42,10 +43,13 @@ class Case:
     is_batch: bool = False
     # Takes no credentials of ours.
     is_public: bool = False
+    # Takes a signature instead.
+    is_signed: bool = False
 
     def url(self, route: Route, world: World) -> str:
         ids = iter(self.ids)
         path = re.sub(r"<uuid:\w+>", lambda _: world[next(ids)], route[1])
+        path = path.replace("<str:gateway>", "sandbox")
         return path + self.query.format(**world.ids)
 
 
@@ -60,6 +64,8 @@ def _of(**fields: Any) -> Callable[[World], dict[str, Any]]:
 _REASON = _of(reason="x")
 _MONEY = {"amount": 1, "currency": "USD"}
 _ACCOUNT = ("account",)
+_CARD = gateways.card()
+_BENEFICIARY = {"name": "Budi", "country": "DE", "iban": "DE89370400440532013000"}
 
 CASES: dict[Route, Case] = {
     ("post", "/auth/token"): Case(
@@ -143,6 +149,37 @@ CASES: dict[Route, Case] = {
     ),
     ("post", "/holds/<uuid:pk>/release"): Case(("hold",), body=_of()),
     ("get", "/ledger/trial-balance"): Case(names_another=False),
+    ("post", "/accounts/<uuid:account_id>/topup"): Case(
+        _ACCOUNT, body=_of(payment_method=_CARD, **_MONEY)
+    ),
+    ("get", "/topups"): Case(names_another=False),
+    ("get", "/topups/<uuid:pk>"): Case(("topup",)),
+    ("get", "/topups/<uuid:topup_id>/refunds"): Case(("topup",)),
+    ("post", "/topups/<uuid:topup_id>/refunds"): Case(("topup",), body=_of(amount=1, reason="x")),
+    ("get", "/payouts"): Case(names_another=False),
+    ("post", "/payouts"): Case(
+        body=_of(source_account_id="{account}", beneficiary=_BENEFICIARY, **_MONEY)
+    ),
+    ("get", "/payouts/<uuid:pk>"): Case(("payout",)),
+    ("get", "/gateways"): Case(names_another=False),
+    ("post", "/gateways"): Case(
+        body=_of(
+            gateway="midtrans",
+            mode="test",
+            currencies=["IDR"],
+            credentials={"server_key": "SB-Mid-server-0123456789"},
+        ),
+        names_another=False,
+    ),
+    ("get", "/gateways/<uuid:pk>"): Case(("gateway",)),
+    ("patch", "/gateways/<uuid:pk>"): Case(("gateway",), body=_of(name="mine")),
+    ("delete", "/gateways/<uuid:pk>"): Case(("spare_gateway",)),
+    ("post", "/webhooks/gateways/<str:gateway>/<uuid:configuration_id>"): Case(
+        ("gateway",), is_public=True, is_signed=True
+    ),
+    ("get", "/webhooks/failed"): Case(names_another=False),
+    ("get", "/webhooks/failed/<uuid:pk>"): Case(("failed_webhook",)),
+    ("post", "/webhooks/failed/<uuid:pk>/retry"): Case(("failed_webhook",), body=_of()),
 }
 
 

@@ -11,7 +11,7 @@ from django.utils import timezone
 from core.idempotency import KEPT_FOR, purge_expired
 from core.models import IdempotencyRecord
 from identity.models import Tenant
-from tests import making
+from tests import gateways, making
 from tests.contract import ContractClient
 from tests.sweeping import CASES, Case, Route, World
 
@@ -20,7 +20,7 @@ KEYED = sorted(route for route in CASES if route[0] == "post" and not CASES[rout
 
 
 @pytest.fixture
-def world(tenant: Tenant, api: ContractClient) -> World:
+def world(tenant: Tenant, api: ContractClient, sandbox: gateways.Sandbox) -> World:
     account = making.open_account(tenant, balance=1_000)
     other, frozen, empty = (making.open_account(tenant) for _ in range(3))
     api.post_once(f"/accounts/{frozen.pk}/freeze", {"reason": "x"})
@@ -32,6 +32,7 @@ def world(tenant: Tenant, api: ContractClient) -> World:
         "empty": str(empty.pk),
         "transfer": str(making.transfer(account, other, 10).id),
         "hold": hold.json()["id"],
+        **gateways.one_of_everything(tenant, account),
     }
     return World(ids, refresh="")
 
@@ -54,6 +55,8 @@ def all_rows() -> dict[str, int]:
     tables = [
         *("accounts_account", "ledger_transaction", "ledger_entry", "ledger_hold"),
         *("identity_user", "identity_apikey", "core_outboxevent", "core_auditrecord"),
+        *("payments_payment", "payments_refund", "payments_payout"),
+        "payments_gatewayconfiguration",
     ]
     with connection.cursor() as cursor:
         counts = {}

@@ -18,7 +18,8 @@ from core.models import AuditRecord
 from core.permissions import Permission, Role, role_allows, scope_allows
 from identity.models import Tenant
 from identity.services import create_api_key, refresh_tokens
-from tests import making
+from payments.models import GatewayConfiguration
+from tests import gateways, making
 from tests.back_office import signed_in
 from tests.contract import ContractClient
 from tests.sweeping import CASES, Case, Route, World, api_routes, other_routes
@@ -45,7 +46,7 @@ GUARDED = {"metrics": "tests/test_metrics.py"}
 
 
 @pytest.fixture
-def world(tenant: Tenant, api: ContractClient) -> World:
+def world(tenant: Tenant, api: ContractClient, sandbox: gateways.Sandbox) -> World:
     ada = making.person(tenant, Role.CUSTOMER, password=PASSWORD)
     refresh = making.tokens_of(ada).refresh
     account = making.open_account(tenant, balance=1000, owner_id=ada.pk)
@@ -66,6 +67,7 @@ def world(tenant: Tenant, api: ContractClient) -> World:
         "tenant": str(tenant.pk),
         "email": ada.email,
         "password": PASSWORD,
+        **gateways.one_of_everything(tenant, account),
     }
     return World(ids, refresh)
 
@@ -73,6 +75,9 @@ def world(tenant: Tenant, api: ContractClient) -> World:
 def ask(client: ContractClient, route: Route, world: World, case: Case | None = None) -> Any:
     case = case or CASES[route]
     url, body = f"/api/v1{case.url(route, world)}", case.body(world)
+    if case.is_signed:
+        configuration = GatewayConfiguration.objects.get(pk=world["gateway"])
+        return gateways.deliver(gateways.as_sent(configuration), configuration)
     headers = {"Idempotency-Key": making.fresh_key()} if route[0] == "post" else {}
     return getattr(client, route[0])(url, body, headers=headers)
 
@@ -255,6 +260,10 @@ def _filled(path: str, world: World) -> str:
         "identity/user": "user",
         "ledger/hold": "hold",
         "ledger/transaction": "transfer",
+        "payments/gatewayconfiguration": "gateway",
+        "payments/payment": "topup",
+        "payments/payout": "payout",
+        "webhooks/inboundevent": "failed_webhook",
     }
     model = "/".join(path.split("/")[1:3])
     if model == "core/auditrecord":

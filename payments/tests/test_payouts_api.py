@@ -15,14 +15,19 @@ from payments.models import Discrepancy, GatewayConfiguration, Payout, PayoutBat
 from payments.services import export_payout_files, gather_payouts, take_report
 from tests import gateways, making
 from tests.contract import ContractClient
-from tests.gateways import Sandbox, add_sandbox, add_xendit, steps_at
+from tests.gateways import (
+    Sandbox,
+    add_bank_file,
+    add_sandbox,
+    add_xendit,
+    status_report,
+    steps_at,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 IBAN = "DE89370400440532013000"
 BUDI = {"name": "Budi Santoso", "country": "DE", "iban": IBAN, "bank_code": "COBADEFFXXX"}
-OWN = {"debtor_name": "Kopi Bank", "debtor_account": "DE75512108001245126199"}
-OWN |= {"debtor_country": "DE", "debtor_bic": "SOGEDEFFXXX", "debtor_town": "Berlin"}
 ENDS = [("settled", "ACSC"), ("failed", "RJCT")]
 
 
@@ -38,7 +43,7 @@ def configuration(sandbox: Sandbox, tenant: Tenant) -> GatewayConfiguration:
 
 @pytest.fixture
 def bank(tenant: Tenant) -> GatewayConfiguration:
-    return add_sandbox(tenant, gateway="bank_file", credentials=OWN, currencies=["EUR"])
+    return add_bank_file(tenant)
 
 
 def ask(api: ContractClient, source: Account, *, key: str = "", **more: Any) -> Any:
@@ -67,19 +72,6 @@ def status_of(api: ContractClient, payout: dict[str, Any]) -> str:
 
 def internal(tenant: Tenant, role: str) -> int:
     return Account.objects.values_list("balance", flat=True).get(tenant_id=tenant.pk, role=role)
-
-
-def report(
-    batch: PayoutBatch, status: str, *, message_id: str = "BANK-1", items: str = ""
-) -> bytes:
-    """A bank's pain.002 about the whole file, or about the items given."""
-    group = f"<GrpSts>{status}</GrpSts>" if not items else ""
-    return f"""<?xml version="1.0" encoding="UTF-8"?>
-<Document xmlns="urn:iso:std:iso:20022:tech:xsd:pain.002.001.10"><CstmrPmtStsRpt>
-<GrpHdr><MsgId>{message_id}</MsgId><CreDtTm>2026-11-21T10:00:00Z</CreDtTm></GrpHdr>
-<OrgnlGrpInfAndSts><OrgnlMsgId>{batch.message_id}</OrgnlMsgId>
-<OrgnlMsgNmId>pain.001.001.09</OrgnlMsgNmId>{group}</OrgnlGrpInfAndSts>{items}
-</CstmrPmtStsRpt></Document>""".encode()
 
 
 def item(batch: PayoutBatch, payout: Payout, status: str, reason: str = "") -> str:
@@ -360,7 +352,7 @@ def test_the_banks_report_ends_them_all(
 ) -> None:
     payouts = [ask(api, ada, amount=100).json() for _ in range(2)]
     [batch] = gather_payouts(now=timezone.now())
-    document = report(batch, code)
+    document = status_report(batch, code)
 
     taken = take_report(tenant_id=tenant.pk, document=document, now=timezone.now())
     again = take_report(tenant_id=tenant.pk, document=document, now=timezone.now())
@@ -381,14 +373,16 @@ def test_one_of_two_is_rejected_and_one_settles_and_comes_back(
     [batch] = gather_payouts(now=timezone.now())
     first, second = Payout.objects.order_by("pk")
     items = item(batch, first, "ACSC") + item(batch, second, "RJCT", "AC04")
-    take_report(tenant_id=tenant.pk, document=report(batch, "", items=items), now=timezone.now())
+    take_report(
+        tenant_id=tenant.pk, document=status_report(batch, "", items=items), now=timezone.now()
+    )
     first.refresh_from_db()
     second.refresh_from_db()
     assert (first.status, second.status) == ("settled", "failed")
     assert second.failure_code == "ac04"
     assert making.balance_of(ada) == 9900
 
-    late = report(batch, "", message_id="BANK-2", items=item(batch, first, "RJCT", "AC06"))
+    late = status_report(batch, "", message_id="BANK-2", items=item(batch, first, "RJCT", "AC06"))
     take_report(tenant_id=tenant.pk, document=late, now=timezone.now())
 
     first.refresh_from_db()
@@ -407,7 +401,7 @@ def test_another_tenants_report_changes_nothing(
     [batch] = gather_payouts(now=timezone.now())
 
     taken = take_report(
-        tenant_id=other_tenant.pk, document=report(batch, "RJCT"), now=timezone.now()
+        tenant_id=other_tenant.pk, document=status_report(batch, "RJCT"), now=timezone.now()
     )
 
     assert taken.report.applied_count == 0

@@ -56,10 +56,10 @@ class TopUpViewSet(ListModelMixin, TenantViewSet[Payment]):
         summary="Top an account up by card",
         description=(
             "Through the gateway of the currency with the lowest priority, unless you name one."
-            " 201: it is decided. 202: the payer goes on at `redirect_url`, or nobody knows yet what"
-            " became of it; then the gateway is asked, never for money again. Card numbers are taken"
-            " by the sandbox only. After a 502 or 503 nothing was asked for: send it again"
-            " with the same key."
+            " 201: it is decided. 202: the payer goes on at `redirect_url`, or nobody knows yet"
+            " what became of it; then the gateway is asked, never for money again. Card numbers"
+            " are taken by the sandbox only. After a 502 or 503 nothing was asked for: send it"
+            " again with the same key."
         ),
         request=shapes.TopUpRequest,
         responses={201: shapes.TopUpResponse, 202: shapes.TopUpResponse},
