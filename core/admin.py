@@ -145,7 +145,12 @@ class FlorinAdminSite(admin.AdminSite):
 
 # --- How things look ---------------------------------------------------------------------------
 # Status → colour of its badge; the word itself always stands there too.
-_TONES = {"active": "ok", "captured": "ok", "frozen": "warn", "revoked": "bad", "expired": "warn"}
+_TONES = {
+    **dict.fromkeys(("active", "captured", "deposited", "settled", "succeeded"), "ok"),
+    **dict.fromkeys(("frozen", "expired", "unknown", "paid", "refunding"), "warn"),
+    **dict.fromkeys(("returned", "waiting", "open"), "warn"),
+    **dict.fromkeys(("revoked", "deposit_pending", "failed", "reversed"), "bad"),
+}
 
 
 def badge(status: str, label: str = "") -> SafeString:

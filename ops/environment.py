@@ -17,6 +17,8 @@ _MADE_ONCE: dict[str, Callable[[], str]] = {
     "API_KEY_PEPPER": lambda: secrets.token_urlsafe(64),
     # As `manage.py make_jwt_key` makes them: 32 bytes, and a name.
     "JWT_KEYS": lambda: f"local:{secrets.token_urlsafe(32)}",
+    # As `manage.py make_encryption_key` makes them: 32 bytes, with base64's last sign.
+    "ENCRYPTION_KEYS": lambda: secrets.token_urlsafe(32) + "=",
 }
 
 
@@ -25,8 +27,10 @@ def is_given(name: str) -> bool:
     return bool(os.environ.get(name) or os.environ.get(f"{name}_FILE"))
 
 
-def write_env_file(embedded: Mapping[str, str]) -> dict[str, str]:
-    """Write .local/env: the servers' URLs, and the secrets that the first start made.
+def write_env_file(
+    embedded: Mapping[str, str], others: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Write .local/env: the servers' URLs, the secrets that the first start made, and `others`.
 
     Returns the environment for the processes of Florin, in which a variable that is set wins.
     """
@@ -37,5 +41,6 @@ def write_env_file(embedded: Mapping[str, str]) -> dict[str, str]:
     for name in _SERVERS:
         if url := os.environ.get(name) or embedded.get(name):
             variables[name] = url
+    variables.update(others or {})
     write_variables(ENV_FILE, variables)
     return {**variables, **{name: value for name, value in os.environ.items() if value}}

@@ -33,7 +33,7 @@ _BACKGROUND = {
         *("--scheduler", "django_celery_beat.schedulers:DatabaseScheduler"),
     ],
 }
-_PREFERRED_PORTS = {"postgres": 54329, "valkey": 63799}
+_PREFERRED_PORTS = {"postgres": 54329, "valkey": 63799, "gateways": 8900}
 _PORTS_FILE = LOCAL / "ports"
 _READY_TIMEOUT_S = 90.0
 _STOP_TIMEOUT_S = 60.0
@@ -124,8 +124,10 @@ def _start_everything(supervisor: Supervisor) -> None:
     for log in LOCAL.glob("*.log"):
         if log.stat().st_size > _LOG_MAX_BYTES:
             log.replace(log.with_name(f"{log.name}.1"))
-    env = _start_servers(supervisor)
+    gateways = _gateway_urls(url)
+    env = _start_servers(supervisor, gateways)
     env = {**env, **supervisor.mark, "FLORIN_URL": url, "PYTHONUNBUFFERED": "1"}
+    _start_simulator(supervisor, gateways["SANDBOX_URL"], env)
     supervisor.run_to_end(
         "preparing the database",
         [sys.executable, "-m", "ops.prepare"],
@@ -148,7 +150,39 @@ def _start_everything(supervisor: Supervisor) -> None:
     _welcome(url)
 
 
-def _start_servers(supervisor: Supervisor) -> dict[str, str]:
+def _gateway_urls(url: str) -> dict[str, str]:
+    """Where the simulated payment gateways are reached, and where they reach us."""
+    last_ports = read_variables(_PORTS_FILE)
+    preferred = _PREFERRED_PORTS["gateways"]
+    port = free_port(int(last_ports.get("gateways", preferred)), preferred)
+    write_variables(_PORTS_FILE, {**last_ports, "gateways": str(port)})
+    simulator = f"http://127.0.0.1:{port}"
+    urls = {
+        "PUBLIC_URL": url,
+        "SANDBOX_URL": simulator,
+        "XENDIT_TEST_URL": f"{simulator}/xendit",
+        "MIDTRANS_TEST_URL": f"{simulator}/midtrans-api",
+        "MIDTRANS_SNAP_TEST_URL": f"{simulator}/midtrans-app",
+    }
+    # Whoever has a real account there says so, and is believed; the sandbox is ours in any case.
+    given = {name: os.environ[name] for name in urls if is_given(name) and name in os.environ}
+    return {**urls, **given, "SANDBOX_URL": simulator}
+
+
+def _start_simulator(supervisor: Supervisor, url: str, env: Mapping[str, str]) -> None:
+    port = url.rpartition(":")[2]
+    command = [
+        *(sys.executable, "-m", "payments.gateways.sandbox.simulator"),
+        *("--port", port, "--state", str(LOCAL / "gateways.json")),
+    ]
+    simulator = _service("gateways", command, env)
+    supervisor.start(simulator)
+    if not supervisor.watch_until(lambda: answers(f"{url}/_sim/health"), timeout_s=30):
+        raise Failure(f"The gateways' simulator did not start:\n{last_words(simulator.log)}")
+    say(f"simulated payment gateways run on 127.0.0.1:{port}")
+
+
+def _start_servers(supervisor: Supervisor, others: Mapping[str, str]) -> dict[str, str]:
     """Start those that the environment does not replace; returns Florin's environment."""
     urls = {}
     for name, server in _embedded_servers().items():
@@ -156,7 +190,7 @@ def _start_servers(supervisor: Supervisor) -> dict[str, str]:
         urls[name] = server.url
         account = server.account_name if isinstance(server, Postgres) else ""
         say(f"{server.name} runs on 127.0.0.1:{server.port}" + (account and f" as {account}"))
-    return write_env_file(urls)
+    return {**write_env_file(urls, others), **others}
 
 
 def _embedded_servers() -> dict[str, Server]:
@@ -237,6 +271,7 @@ def _welcome(url: str) -> None:
             f"  e-mail   {demo.get('FLORIN_ADMIN_EMAIL', '')}",
             f"  password {demo.get('FLORIN_ADMIN_PASSWORD', '')}",
             f"API key    {key}",
+            f"Gateways   {demo.get('SANDBOX_URL', '')}/ (simulated; test cards: docs/simulator.md)",
             "",
             f"Logs are in {LOCAL.name}/*.log, data is kept in {LOCAL.name}/.",
             "Ctrl-C stops everything.",

@@ -17,7 +17,7 @@ from core.money import BALANCE_MAX
 from core.permissions import Role
 from identity.models import Tenant
 from identity.services import begin_enrolment, create_api_key, revoke_api_key
-from tests import making
+from tests import gateways, making
 from tests.contract import ContractClient
 from tests.serving import database_url
 
@@ -191,6 +191,35 @@ class Scene:
         headers = {"Authorization": f"Bearer {key.clear}"}
         return Client(raise_request_exception=False).get("/api/v1/me", headers=headers)
 
+    def ask_no_gateway(self) -> Any:
+        return self._top_up()
+
+    def ask_currency_not_supported_by_gateway(self) -> Any:
+        gateways.add_midtrans(self.tenant)
+        return self._top_up(gateway="midtrans")
+
+    def ask_card_data_refused(self) -> Any:
+        gateways.add_xendit(self.tenant)
+        return self._top_up()
+
+    def ask_gateway_error(self) -> Any:
+        # A key of no shape that the sandbox knows.
+        gateways.add_sandbox(self.tenant, credentials={"secret_key": "wrong"})
+        return self._top_up()
+
+    def ask_refund_exceeds_payment(self) -> Any:
+        gateways.add_sandbox(self.tenant)
+        topup = self._top_up().json()["id"]
+        return self.api.post_once(f"/topups/{topup}/refunds", {"amount": 11, "reason": "x"})
+
+    def ask_invalid_signature(self) -> Any:
+        gateway = gateways.add_sandbox(self.tenant)
+        return ContractClient().post(f"/api/v1/webhooks/gateways/sandbox/{gateway.pk}", {})
+
+    def _top_up(self, **more: Any) -> Any:
+        body = {"amount": 10, "currency": "USD", "payment_method": gateways.card(), **more}
+        return self.api.post_once(f"/accounts/{self.ada.pk}/topup", body)
+
     def ask_unavailable(self) -> Any:
         from django.db import OperationalError
 
@@ -239,6 +268,7 @@ class Scene:
 @pytest.mark.parametrize("expected", error_codes(), ids=lambda each: each.code)
 def test_a_code_is_what_it_says(
     tenant: Tenant,
+    sandbox: gateways.Sandbox,
     settings: LazySettings,
     monkeypatch: pytest.MonkeyPatch,
     expected: ErrorCode,

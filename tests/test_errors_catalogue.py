@@ -8,7 +8,7 @@ from core.api.catalogue import error_codes
 from ledger.errors import BY_REFUSAL
 
 # docs of the API: what each status may say.
-ALLOWED = {400, 401, 403, 404, 405, 406, 409, 412, 413, 415, 422, 429, 500, 503}
+ALLOWED = {400, 401, 403, 404, 405, 406, 409, 412, 413, 415, 422, 429, 500, 502, 503}
 
 
 def test_a_code_has_one_status() -> None:

@@ -55,7 +55,7 @@ class InboundEvent(models.Model):
     # The same in the words of pain.002: see core.iso20022.
     status_report = models.JSONField(default=dict)
     status = models.CharField(max_length=10, choices=Status, default=Status.PENDING)
-    # applied, unchanged, or why not.
+    # applied, unchanged, ignored, or why not; begun, while a worker has it.
     outcome = models.CharField(max_length=64, default="")
     attempts = models.PositiveSmallIntegerField(default=0)
     next_attempt_at = models.DateTimeField(null=True)

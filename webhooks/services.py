@@ -2,22 +2,27 @@
 Notifications of gateways: taken in one insert, processed by a worker, retried, replayed.
 
 What arrived is stored once, by the gateway's own identity of the event. The work is claimed before
-it is done and counted in the database, so that a worker that dies leaves the event due, and an
-event that kills its worker is given up in the end.
+it is done and counted in the database, so that a worker that dies leaves the event due. What was
+with a worker that died is tried alone from then on: an event that kills its worker takes no others
+with it, and is given up in the end.
 """
 
 import datetime as dt
 import json
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from uuid import UUID
 
 import structlog
+from django.conf import settings
 from django.db import connection, transaction
+from django.db.models import QuerySet
 
 from core.changes import record_change
 from core.errors import InvalidState
+from core.idempotency import keyed_fingerprint
 from core.ids import new_id
 from core.iso20022.status_codes import normalised
 from core.jobs import ring
@@ -35,15 +40,24 @@ logger = structlog.get_logger(__name__)
 PROCESS_TASK = "webhooks.process_due_events"
 # After a failed attempt; after the last, a person replays it.
 RETRY_AFTER_S = (10, 30, 120, 600, 3600, 6 * 3600, 12 * 3600)
+ATTEMPTS_MAX = len(RETRY_AFTER_S) + 1
 # How long an attempt may take before another worker tries.
 LEASE_S = 120
+# How late in a run an event is still tried alone, well within the lease that begins with the run.
+ALONE_WITHIN_S = 60
 THREADS = 8
+# The outcome of an event while a worker has it; still there afterwards, that worker has died.
+BEGUN = "begun"
+WORKER_DIED = "worker_died"
+# Max35Text of ISO 20022.
+_TEXT_MAX = 35
 _KEPT_HEADERS = ("webhook-id", "webhook-timestamp", "content-type", "user-agent")
 _STATES = {
     State.PENDING: "pending",
     State.REVIEW: "review",
     State.SUCCEEDED: "paid",
     State.FAILED: "failed",
+    State.CANCELLED: "cancelled",
     State.EXPIRED: "expired",
     State.REVERSED: "reversed",
 }
@@ -81,23 +95,26 @@ def receive(
     except Unauthentic as error:
         inbound_webhooks_total.labels(receiver.gateway, "forged").inc()
         raise InvalidSignature("The signature or token is missing or wrong.") from error
+    event_id = new_id()
+    kept = {name: headers[name] for name in _KEPT_HEADERS if name in headers}
     with connection.cursor() as cursor:
         cursor.execute(
             _INSERT,
             [
-                new_id(),
+                event_id,
                 receiver.tenant_id,
                 receiver.configuration_id,
                 receiver.gateway,
-                told.event_id,
+                _identity(told),
                 told.kind.value,
-                told.reference[:100],
-                told.gateway_id[:100],
+                # Ours hold no card number; what else stands there may.
+                without_card_numbers(told.reference)[:100],
+                without_card_numbers(told.gateway_id)[:100],
                 told.state.value if told.state else "",
-                told.failure_code,
+                without_card_numbers(told.failure_code)[:64],
                 _without_card_numbers(body),
-                json.dumps({name: headers[name] for name in _KEPT_HEADERS if name in headers}),
-                json.dumps(_status_report(told, now)),
+                json.dumps({name: without_card_numbers(text) for name, text in kept.items()}),
+                json.dumps(_status_report(told, event_id, now)),
                 now,
                 now,
             ],
@@ -111,13 +128,25 @@ def receive(
 
 def process_due_events(*, now: dt.datetime, limit: int) -> int:
     """Process at most `limit` due events; return how many were taken."""
-    events = _claim(now, limit)
-    if not events:
-        return 0
-    if len(events) == 1 or connection.in_atomic_block:
+    alone_until = time.monotonic() + ALONE_WITHIN_S
+    events, suspects = _claim(now, limit)
+    _process_together(events, now)
+    taken = len(events)
+    for event_id in suspects:
+        if time.monotonic() > alone_until:
+            break
+        taken += 1
+        event = _claim_alone(event_id, now)
+        if event is not None:
+            process_event(event, now=now)
+    return taken
+
+
+def _process_together(events: Sequence[InboundEvent], now: dt.datetime) -> None:
+    if len(events) < 2 or connection.in_atomic_block:
         for event in events:
             process_event(event, now=now)
-        return len(events)
+        return
 
     def in_thread(same: Sequence[InboundEvent]) -> None:
         try:
@@ -132,9 +161,11 @@ def process_due_events(*, now: dt.datetime, limit: int) -> int:
     for event in events:
         named = event.reference or event.gateway_object_id
         by_object.setdefault((event.configuration_id, named), []).append(event)
-    with ThreadPoolExecutor(min(THREADS, len(by_object)), thread_name_prefix="events") as pool:
+    # One of the process's connections is this thread's own; one too few, and somebody waits for it
+    # as long as a gateway may take to answer.
+    threads = max(1, min(THREADS, settings.DATABASE_POOL_MAX - 1, len(by_object)))
+    with ThreadPoolExecutor(threads, thread_name_prefix="events") as pool:
         list(pool.map(in_thread, by_object.values()))
-    return len(events)
 
 
 def process_event(event: InboundEvent, *, now: dt.datetime) -> InboundEvent:
@@ -157,7 +188,7 @@ def process_event(event: InboundEvent, *, now: dt.datetime) -> InboundEvent:
         failure = Failure("not_yet", str(error), is_passing=True)
     except Exception as error:
         # Whatever it is, it must not keep other events from being processed.
-        logger.exception("webhook failed", event=str(event.pk))
+        logger.exception("webhook failed", webhook=str(event.pk))
         failure = Failure(type(error).__name__, redacted_text(str(error)), is_passing=True)
     if failure is None:
         _end(event, InboundEvent.Status.SUCCEEDED, outcome, now)
@@ -193,55 +224,91 @@ def replay_event(*, tenant_id: UUID, event_id: UUID, now: dt.datetime) -> Inboun
     return event
 
 
-def _claim(now: dt.datetime, limit: int) -> list[InboundEvent]:
-    """Take due events for this worker, counted before they are worked on. Two round trips."""
+def _claim(now: dt.datetime, limit: int) -> tuple[list[InboundEvent], list[UUID]]:
+    """
+    Take due events for this worker, counted before they are worked on; two round trips. Beside
+    them, the ids of those that are to be taken alone, since they were with a worker that died.
+    """
     with transaction.atomic():
         due = InboundEvent.objects.due(now).select_for_update(skip_locked=True, no_key=True)
-        ids = list(due.values_list("pk", flat=True)[:limit])
+        rows = list(due.values_list("pk", "outcome")[:limit])
+        suspects = [pk for pk, outcome in rows if outcome in (BEGUN, WORKER_DIED)]
+        ids = [pk for pk, outcome in rows if outcome not in (BEGUN, WORKER_DIED)]
         if not ids:
-            return []
+            return [], suspects
         with connection.cursor() as cursor:
             cursor.execute(
-                "UPDATE webhooks_inboundevent SET attempts = attempts + 1, next_attempt_at = %s"
+                "UPDATE webhooks_inboundevent"
+                " SET attempts = attempts + 1, next_attempt_at = %s, outcome = %s"
                 " WHERE id = ANY(%s)",
-                [now + dt.timedelta(seconds=LEASE_S), ids],
+                [_lease_end(now), BEGUN, ids],
             )
     taken = InboundEvent.objects.filter(pk__in=ids).order_by("pk").defer("body")
     configurations = GatewayConfiguration.objects.in_bulk({each.configuration_id for each in taken})
     for event in taken:
         event.configuration = configurations[event.configuration_id]
-    return list(taken)
+    return list(taken), suspects
 
 
-def _end(event: InboundEvent, status: str, outcome: str, now: dt.datetime) -> None:
+def _claim_alone(event_id: UUID, now: dt.datetime) -> InboundEvent | None:
+    """
+    Take an event that a worker died with, and write that down; None: another worker has it, or it
+    has been given up.
+    """
+    with transaction.atomic():
+        due = InboundEvent.objects.due(now).select_for_update(
+            of=("self",), skip_locked=True, no_key=True
+        )
+        event = due.filter(pk=event_id).select_related("configuration").defer("body").first()
+        if event is None or event.next_attempt_at is None:
+            return None
+        if event.outcome == BEGUN:
+            began_at = event.next_attempt_at - dt.timedelta(seconds=LEASE_S)
+            death = Failure(WORKER_DIED, "Its worker never said how it went.", is_passing=True)
+            if event.attempts >= ATTEMPTS_MAX:
+                _give_up(event, death, now)
+            _log_attempt(event, death, began_at=began_at, ended_at=None)
+            if event.status == InboundEvent.Status.FAILED:
+                return None
+        event.attempts += 1
+        event.outcome, event.next_attempt_at = BEGUN, _lease_end(now)
+        event.save(update_fields=["attempts", "outcome", "next_attempt_at"])
+    return event
+
+
+def _lease_end(now: dt.datetime) -> dt.datetime:
+    return now + dt.timedelta(seconds=LEASE_S)
+
+
+def _end(event: InboundEvent, status: str, outcome: str, now: dt.datetime) -> bool:
+    """End the event, unless it is another worker's by now, because this one took too long."""
     event.status, event.outcome = status, outcome[:64]
     event.next_attempt_at, event.processed_at = None, now
-    # Unless another worker ended it meanwhile, because this one took too long.
-    InboundEvent.objects.filter(pk=event.pk, status=InboundEvent.Status.PENDING).update(
-        status=status, outcome=event.outcome, next_attempt_at=None, processed_at=now
+    return bool(
+        _own(event).update(
+            status=status, outcome=event.outcome, next_attempt_at=None, processed_at=now
+        )
     )
 
 
 def _fail(event: InboundEvent, failure: Failure, now: dt.datetime) -> None:
     with transaction.atomic():
-        number = event.attempt_log.count() + 1
-        InboundAttempt.objects.create(
-            tenant_id=event.tenant_id,
-            event=event,
-            number=number,
-            began_at=now,
-            ended_at=now,
-            outcome=failure.outcome[:64],
-            detail=failure.detail[:500],
-        )
-        if failure.is_passing and event.attempts <= len(RETRY_AFTER_S):
+        if failure.is_passing and event.attempts < ATTEMPTS_MAX:
             wait = dt.timedelta(seconds=RETRY_AFTER_S[event.attempts - 1])
             event.outcome, event.next_attempt_at = failure.outcome[:64], now + wait
-            InboundEvent.objects.filter(pk=event.pk, status=InboundEvent.Status.PENDING).update(
-                outcome=event.outcome, next_attempt_at=event.next_attempt_at
+            is_ours = bool(
+                _own(event).update(outcome=event.outcome, next_attempt_at=event.next_attempt_at)
             )
-            return
-        _end(event, InboundEvent.Status.FAILED, failure.outcome, now)
+        else:
+            is_ours = _give_up(event, failure, now)
+        if is_ours:
+            _log_attempt(event, failure, began_at=now, ended_at=now)
+
+
+def _give_up(event: InboundEvent, failure: Failure, now: dt.datetime) -> bool:
+    """Leave the event to a person, unless it is another worker's by now."""
+    is_ours = _end(event, InboundEvent.Status.FAILED, failure.outcome, now)
+    if is_ours:
         record_change(
             tenant_id=event.tenant_id,
             action="webhook.failed",
@@ -249,22 +316,57 @@ def _fail(event: InboundEvent, failure: Failure, now: dt.datetime) -> None:
             now=now,
             after={"outcome": event.outcome, "attempts": event.attempts},
         )
+    return is_ours
 
 
-def _status_report(told: Notification, now: dt.datetime) -> dict[str, str | None]:
+def _own(event: InboundEvent) -> QuerySet[InboundEvent]:
+    """The event's row while nobody has claimed it since: each claim counts one up."""
+    return InboundEvent.objects.filter(
+        pk=event.pk, status=InboundEvent.Status.PENDING, attempts=event.attempts
+    )
+
+
+def _log_attempt(
+    event: InboundEvent, failure: Failure, *, began_at: dt.datetime, ended_at: dt.datetime | None
+) -> None:
+    """Write the attempt down. The caller has the event's row locked, so its number is free."""
+    InboundAttempt.objects.create(
+        tenant_id=event.tenant_id,
+        event=event,
+        number=event.attempt_log.count() + 1,
+        began_at=began_at,
+        ended_at=ended_at,
+        outcome=failure.outcome[:64],
+        detail=failure.detail[:500],
+    )
+
+
+def _status_report(told: Notification, event_id: UUID, now: dt.datetime) -> dict[str, str | None]:
     """Return the notification as a pain.002 would say it, by the names of its elements."""
     if told.state is None:
         return {}
     state = "settled" if told.is_settled else _STATES[told.state]
     status, reason = normalised(state, told.failure_code or None)
+    identity = _identity(told)
     return {
-        "MsgId": told.event_id[:35],
+        # Cut off, the identities of several messages would be one.
+        "MsgId": identity if len(identity) <= _TEXT_MAX else event_id.hex,
         "CreDtTm": now.astimezone(dt.UTC).isoformat(timespec="seconds"),
-        "OrgnlEndToEndId": told.reference,
+        "OrgnlEndToEndId": without_card_numbers(told.reference)[:_TEXT_MAX],
         "TxSts": status,
         "Rsn": reason,
-        "AddtlInf": told.raw_status[:60],
+        "AddtlInf": without_card_numbers(told.raw_status)[:60],
     }
+
+
+def _identity(told: Notification) -> str:
+    """
+    Return the event's identity. In place of one with a card number in it, which is nowhere stored,
+    a fingerprint: it tells events apart as well.
+    """
+    if without_card_numbers(told.event_id) == told.event_id:
+        return told.event_id
+    return keyed_fingerprint("inbound event", told.event_id).hex()
 
 
 def _without_card_numbers(body: bytes) -> bytes:

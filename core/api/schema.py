@@ -31,6 +31,9 @@ def _idempotency_key(*, is_required: bool) -> OpenApiParameter:
     )
 
 
+# What extend_schema says of an operation that a gateway may refuse.
+_CALLS_GATEWAY = "x-calls-gateway"
+CALLS_GATEWAY = {_CALLS_GATEWAY: True}
 # Of what is no POST and still should not be done twice.
 OPTIONAL_KEY = _idempotency_key(is_required=False)
 IF_MATCH = OpenApiParameter(
@@ -122,6 +125,11 @@ _REFUSALS = {
         "Understood, and refused by a rule.",
         "insufficient_funds",
         f"Account {_REQUEST_ID} has 500 available.",
+    ),
+    502: _Refusal(
+        "The gateway refuses us. Nothing was done: send it again once that is put right.",
+        "gateway_error",
+        "xendit: The API key is invalid.",
     ),
     429: _Refusal(
         "Too many requests; wait for `Retry-After`.",
@@ -256,6 +264,7 @@ def _complete_operation(method: str, operation: dict[str, Any], *, is_versioned:
             response["headers"] = {**headers, **response.get("headers", {})}
     statuses = _ALWAYS + (_OF_CHANGES if method in ("post", "patch", "put") else ())
     statuses += (HTTPStatus.PRECONDITION_FAILED,) if method == "patch" else ()
+    statuses += (HTTPStatus.BAD_GATEWAY,) if operation.pop(_CALLS_GATEWAY, False) else ()
     for status in sorted(statuses):
         responses.setdefault(str(status), {"$ref": f"#/components/responses/{_name(status)}"})
     operation["responses"] = dict(sorted(responses.items()))

@@ -7,15 +7,20 @@ certain becomes an answer or a Refused; what is not becomes Uncertain.
 
 import base64
 import functools
+import math
+import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
+import httpcore
 import httpx
 import simplejson
 import structlog
 from django.conf import settings
+from django.db import connection
 from tenacity import (
     Retrying,
     retry_if_exception,
@@ -24,7 +29,7 @@ from tenacity import (
 )
 
 from core.metrics import gateway_calls_total, gateway_seconds
-from payments.gateways import breaker
+from payments.gateways import breaker, wire
 from payments.gateways.port import GatewayFault, NoSuchObject, Refused, Uncertain, Unreachable
 
 logger = structlog.get_logger(__name__)
@@ -33,6 +38,12 @@ ANSWER_BYTES_MAX = 1024 * 1024
 ATTEMPTS_MAX = 3
 FIRST_WAIT_S = 0.2
 LONGEST_WAIT_S = 2.0
+CONNECTIONS_MAX = 50
+IDLE_CONNECTIONS_MAX = 20
+IDLE_S = 5.0
+
+# When the whole answer must be here, by time.monotonic(); of the call that this thread makes.
+_deadline: ContextVar[float] = ContextVar("gateway_deadline", default=math.inf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +90,16 @@ class Caller:
         headers: Mapping[str, str] | None = None,
         may_repeat: bool,
     ) -> Answer:
+        uncertain: list[Uncertain] = []
+
         def is_worth_another(fault: BaseException) -> bool:
             # Nothing was sent, or sending twice is once. An open circuit stays open meanwhile.
             if isinstance(fault, Unreachable):
                 return fault.code == "no_connection"
-            return isinstance(fault, Uncertain) and may_repeat and fault.code != "timeout"
+            if isinstance(fault, Uncertain):
+                uncertain.append(fault)
+                return may_repeat and fault.code != "timeout"
+            return False
 
         retrying = Retrying(
             retry=retry_if_exception(is_worth_another),
@@ -93,7 +109,13 @@ class Caller:
             ),
             reraise=True,
         )
-        return retrying(self._call_once, call, method, path, params, body, headers)
+        try:
+            return retrying(self._call_once, call, method, path, params, body, headers)
+        except (Unreachable, Refused, NoSuchObject) as fault:
+            if uncertain and method != "GET":
+                # What this attempt came to says nothing of the one before.
+                raise uncertain[-1] from fault
+            raise
 
     def _call_once(
         self,
@@ -146,7 +168,10 @@ class Caller:
         if content is not None:
             sent["Content-Type"] = "application/json"
         # The read time-out starts again with each byte: this is when all of it must be here.
-        deadline = time.monotonic() + settings.GATEWAY_READ_TIMEOUT_S + 1
+        if not connection.in_atomic_block:
+            # Not held while a gateway thinks: others need it.
+            connection.close()
+        outer = _deadline.set(time.monotonic() + settings.GATEWAY_READ_TIMEOUT_S + 1)
         try:
             with _client().stream(
                 method,
@@ -163,8 +188,6 @@ class Caller:
                     received += chunk
                     if len(received) > ANSWER_BYTES_MAX:
                         raise Uncertain("The answer is too large.", code="too_large")
-                    if time.monotonic() > deadline:
-                        raise Uncertain("The answer takes too long.", code="timeout")
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise Unreachable(
                 f"No connection to {self.gateway}: {type(error).__name__}.", code="no_connection"
@@ -175,6 +198,8 @@ class Caller:
             raise Uncertain(
                 f"{self.gateway} broke off: {type(error).__name__}.", code="broken_off"
             ) from error
+        finally:
+            _deadline.reset(outer)
         if response.status_code >= 500:
             raise Uncertain(
                 f"{self.gateway} answers {response.status_code}.", code=str(response.status_code)
@@ -185,12 +210,9 @@ class Caller:
             # Never followed: it would take our credentials elsewhere.
             raise Uncertain(f"{self.gateway} points elsewhere.", code="redirect")
         try:
-            return Answer(
-                response.status_code, simplejson.loads(received.decode("utf-8"), use_decimal=True)
-            )
-        except (ValueError, RecursionError) as error:
-            if response.status_code == 404:
-                return Answer(404, {})
+            return Answer(response.status_code, wire.read_json(bytes(received)))
+        except ValueError as error:
+            # With any status: a 404 of something in between says nothing of the payment.
             raise Uncertain(f"{self.gateway}'s answer is no JSON.", code="no_json") from error
 
 
@@ -215,6 +237,12 @@ def close_connections() -> None:
 def _certain(gateway: str, answer: Answer) -> Answer:
     if answer.status == 404:
         raise NoSuchObject(f"{gateway} does not know it.", code=_code_of(answer.body))
+    if answer.status == 409:
+        # Our key, with a request that was or is worked on: it was sent before.
+        raise Uncertain(
+            _detail_of(answer.body) or f"{gateway} has it already.",
+            code=_code_of(answer.body) or "409",
+        )
     if answer.status >= 400:
         detail = _detail_of(answer.body) or f"{gateway} answers {answer.status}."
         raise Refused(detail, code=_code_of(answer.body) or str(answer.status))
@@ -224,8 +252,8 @@ def _certain(gateway: str, answer: Answer) -> Answer:
 def _code_of(body: Any) -> str:
     error = body.get("error") if isinstance(body, dict) else None
     if isinstance(error, dict):
-        return str(error.get("code", ""))[:64]
-    return str(body.get("error_code", ""))[:64] if isinstance(body, dict) else ""
+        return wire.text(error, "code")[:64]
+    return wire.text(body, "error_code")[:64] if isinstance(body, dict) else ""
 
 
 def _detail_of(body: Any) -> str:
@@ -246,9 +274,66 @@ def _detail_of(body: Any) -> str:
 def _client() -> httpx.Client:
     """Return this process's connections; safe for threads."""
     return httpx.Client(
-        limits=httpx.Limits(max_connections=50, max_keepalive_connections=20),
+        transport=_Transport(),
         follow_redirects=False,
         # A proxy or netrc of the environment has no business with payments.
         trust_env=False,
         headers={"User-Agent": "Florin"},
     )
+
+
+class _Transport(httpx.HTTPTransport):
+    """As its parent, but what is read is read before the call's deadline; headers too."""
+
+    def __init__(self) -> None:
+        context = httpx.create_ssl_context(trust_env=False)
+        super().__init__(verify=context, trust_env=False)
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=context,
+            max_connections=CONNECTIONS_MAX,
+            max_keepalive_connections=IDLE_CONNECTIONS_MAX,
+            keepalive_expiry=IDLE_S,
+            network_backend=_Network(),
+        )
+
+
+class _Network(httpcore.SyncBackend):
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:
+        return _Stream(super().connect_tcp(host, port, timeout, local_address, socket_options))
+
+
+class _Stream(httpcore.NetworkStream):
+    """A connection on which nothing outlasts the deadline of the call that uses it."""
+
+    def __init__(self, stream: httpcore.NetworkStream) -> None:
+        self._stream = stream
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        left = _deadline.get() - time.monotonic()
+        if left <= 0:
+            raise httpcore.ReadTimeout("the call's time is over")
+        return self._stream.read(max_bytes, left if timeout is None else min(timeout, left))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._stream.write(buffer, timeout)
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.NetworkStream:
+        return _Stream(self._stream.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)

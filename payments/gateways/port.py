@@ -23,6 +23,8 @@ class State(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     EXPIRED = "expired"
+    # Called off before it settled: by us, or by somebody at the gateway.
+    CANCELLED = "cancelled"
     # Money that had succeeded and was taken back: denied after settlement, charged back, returned.
     REVERSED = "reversed"
 
@@ -113,8 +115,8 @@ class PaymentReport:
     amount: Money
     # Whether the money has reached the tenant's account at the gateway.
     is_settled: bool = False
-    # Minor units, of all its refunds together.
-    refunded: int = 0
+    # Minor units, of all its refunds together; None: the gateway does not say.
+    refunded: int | None = None
     redirect_url: str = ""
     expires_at: dt.datetime | None = None
     failure_code: str = ""
@@ -251,7 +253,7 @@ class Gateway(Protocol):
         ...
 
     def list_payments(self, *, since: dt.datetime) -> list[PaymentReport] | None:
-        """Return those created since, at most 10,000; None: the gateway has no such list."""
+        """Return those created since, at most 100,000; None: the gateway has no such list."""
         ...
 
 

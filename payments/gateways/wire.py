@@ -8,11 +8,25 @@ from typing import Any
 
 import simplejson
 
-from core.money import Money, UnknownCurrency, exponent
+from core.money import AMOUNT_MAX, Money, exponent
 from payments.gateways.port import State, Uncertain, Unreadable
 
 # Longer than any field of theirs that we keep.
 TEXT_LENGTH_MAX = 300
+# More than any amount has; what is beyond would be rounded, or take minutes to write out.
+_DIGITS_MAX = 28
+
+
+def read_json(content: bytes) -> Any:
+    """
+    Return the JSON, its numbers with a point as Decimal.
+
+    :raises ValueError: it is none, or none that can be read
+    """
+    try:
+        return simplejson.loads(content.decode("utf-8"), use_decimal=True)
+    except (InvalidOperation, RecursionError) as error:
+        raise ValueError("a number without end, or no end of lists in lists") from error
 
 
 def fields(body: Any) -> Mapping[str, Any]:
@@ -39,7 +53,9 @@ def text(body: Mapping[str, Any], name: str) -> str:
     value = body.get(name)
     if value is None or isinstance(value, dict | list):
         return ""
-    return str(value)[:TEXT_LENGTH_MAX].replace("\x00", "")
+    # Neither a zero nor half of a surrogate pair can be stored, or sent on.
+    whole = str(value)[:TEXT_LENGTH_MAX].replace("\x00", "")
+    return whole.encode("utf-8", errors="replace").decode()
 
 
 def segment(gateway_id: str) -> str:
@@ -70,8 +86,12 @@ def money(value: Any, currency: str) -> Money:
     if isinstance(value, bool) or not isinstance(value, int | Decimal | str):
         raise Uncertain("The answer has no amount.", code="no_amount")
     try:
-        return Money.from_decimal(Decimal(value), currency)
-    except (InvalidOperation, UnknownCurrency, ValueError, OverflowError) as error:
+        stated = Decimal(value)
+        has_length = stated.is_finite() and len(stated.as_tuple().digits) <= _DIGITS_MAX
+        if not has_length or abs(stated.adjusted()) > _DIGITS_MAX:
+            raise ValueError("no amount is so long")
+        return _bounded(Money.from_decimal(stated, currency))
+    except (InvalidOperation, ValueError) as error:
         raise Uncertain("The answer has no sensible amount.", code="no_amount") from error
 
 
@@ -84,9 +104,9 @@ def minor_units(value: Any, currency: str) -> Money:
     if isinstance(value, bool) or not isinstance(value, int):
         raise Uncertain("The answer has no amount.", code="no_amount")
     try:
-        return Money(value, currency)
-    except UnknownCurrency as error:
-        raise Uncertain("The answer has no sensible currency.", code="no_amount") from error
+        return _bounded(Money(value, currency))
+    except ValueError as error:
+        raise Uncertain("The answer has no sensible amount.", code="no_amount") from error
 
 
 def notification(body: bytes) -> Mapping[str, Any]:
@@ -96,12 +116,23 @@ def notification(body: bytes) -> Mapping[str, Any]:
     :raises Unreadable: it is something else
     """
     try:
-        found = simplejson.loads(body.decode("utf-8"), use_decimal=True)
-    except (ValueError, RecursionError) as error:
+        found = read_json(body)
+    except ValueError as error:
         raise Unreadable("The body is no JSON.") from error
     if not isinstance(found, dict):
         raise Unreadable("The body is no JSON object.")
     return found
+
+
+def _bounded(amount: Money) -> Money:
+    """
+    Return the amount.
+
+    :raises ValueError: it is larger than any that we could have asked for
+    """
+    if abs(amount.minor_units) > AMOUNT_MAX:
+        raise ValueError("the amount is out of range")
+    return amount
 
 
 def object_id(told: Mapping[str, Any]) -> str:

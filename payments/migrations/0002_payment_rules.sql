@@ -94,6 +94,18 @@ BEGIN
         PERFORM payments_break('payment_deposit_was_posted',
                                'the deposit is a posting of this amount to this account');
     END IF;
+    -- What was taken back and what was paid back are never more than was paid.
+    IF NEW.reversal_transaction_id IS NOT NULL AND OLD.reversal_transaction_id IS NULL AND NOT EXISTS (
+        SELECT 1 FROM ledger_transaction t
+         WHERE t.id = NEW.reversal_transaction_id AND t.tenant_id = NEW.tenant_id
+           AND t.type = 'chargeback' AND t.currency = NEW.currency
+           AND t.amount + coalesce((SELECT sum(r.amount) FROM payments_refund r
+                                     WHERE r.payment_id = NEW.id AND r.status <> 'failed'), 0)
+               <= NEW.amount)
+    THEN
+        PERFORM payments_break('payment_reversal_was_posted',
+                               'a reversal is a posting of what is left of the payment');
+    END IF;
     RETURN NEW;
 END
 $$;

@@ -60,6 +60,8 @@ class GatewayConfiguration(models.Model):
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
     deleted_at = models.DateTimeField(null=True)
+    # When its books were last held against ours.
+    reconciled_at = models.DateTimeField(null=True)
 
     objects = GatewayConfigurationManager()
 

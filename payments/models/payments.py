@@ -4,6 +4,7 @@ from django.db import models
 from django.db.models import F, Q
 
 from core.ids import new_id
+from payments.models.gateways import GatewayConfiguration
 
 
 class Payment(models.Model):
@@ -77,6 +78,8 @@ class Payment(models.Model):
     deposit_refusal = models.CharField(max_length=64, default="")
     # Minor units, of refunds that went through.
     refunded_amount = models.BigIntegerField(default=0)
+    # The same by the gateway's last word; null: it does not say.
+    gateway_refunded_amount = models.BigIntegerField(null=True)
     # When the sweep looks at it next; how often it has, since `waiting_since`.
     next_step_at = models.DateTimeField(null=True)
     steps = models.PositiveSmallIntegerField(default=0)
@@ -131,6 +134,11 @@ class Payment(models.Model):
             models.UniqueConstraint(
                 name="payment_idempotency_key_unique", fields=["tenant", "idempotency_key"]
             ),
+            models.UniqueConstraint(
+                name="payment_transaction_unique",
+                fields=["transaction_id"],
+                condition=Q(transaction_id__isnull=False),
+            ),
         ]
         indexes = [
             models.Index(name="payment_list_idx", fields=["tenant", "id"]),
@@ -147,11 +155,17 @@ class Payment(models.Model):
                 condition=~Q(attention=""),
             ),
             # What the reconciliation of a day looks at.
-            models.Index(name="payment_changed_idx", fields=["updated_at", "id"]),
+            models.Index(name="payment_changed_idx", fields=["configuration", "updated_at", "id"]),
+            models.Index(name="payment_status_idx", fields=["tenant", "status", "id"]),
         ]
 
     def __str__(self) -> str:
         return f"top-up {self.reference} ({self.status})"
+
+    @property
+    def gateway_configuration(self) -> GatewayConfiguration:
+        """Through which gateway it goes; refunds and payouts say it too."""
+        return self.configuration
 
 
 class Refund(models.Model):
@@ -219,10 +233,21 @@ class Refund(models.Model):
             models.UniqueConstraint(
                 name="refund_idempotency_key_unique", fields=["tenant", "idempotency_key"]
             ),
+            models.UniqueConstraint(
+                name="refund_transaction_unique",
+                fields=["transaction_id"],
+                condition=Q(transaction_id__isnull=False),
+            ),
         ]
         indexes = [
             models.Index(name="refund_list_idx", fields=["tenant", "id"]),
             models.Index(name="refund_payment_idx", fields=["payment", "id"]),
+            models.Index(name="refund_changed_idx", fields=["updated_at", "id"]),
+            models.Index(
+                name="refund_gateway_id_idx",
+                fields=["gateway_refund_id"],
+                condition=~Q(gateway_refund_id=""),
+            ),
             models.Index(
                 name="refund_due_idx",
                 fields=["next_step_at", "id"],
@@ -232,3 +257,7 @@ class Refund(models.Model):
 
     def __str__(self) -> str:
         return f"refund {self.reference} ({self.status})"
+
+    @property
+    def gateway_configuration(self) -> GatewayConfiguration:
+        return self.payment.configuration

@@ -4,6 +4,7 @@ from django.db import models
 from django.db.models import Q
 
 from core.ids import new_id
+from payments.models.gateways import GatewayConfiguration
 
 
 class PayoutBatch(models.Model):
@@ -141,6 +142,7 @@ class Payout(models.Model):
             models.UniqueConstraint(
                 name="payout_idempotency_key_unique", fields=["tenant", "idempotency_key"]
             ),
+            models.UniqueConstraint(name="payout_transaction_unique", fields=["transaction_id"]),
         ]
         indexes = [
             models.Index(name="payout_list_idx", fields=["tenant", "id"]),
@@ -159,11 +161,21 @@ class Payout(models.Model):
             models.Index(
                 name="payout_batch_idx", fields=["batch", "id"], condition=Q(batch__isnull=False)
             ),
-            models.Index(name="payout_changed_idx", fields=["updated_at", "id"]),
+            models.Index(name="payout_changed_idx", fields=["configuration", "updated_at", "id"]),
+            models.Index(name="payout_status_idx", fields=["tenant", "status", "id"]),
+            models.Index(
+                name="payout_gateway_id_idx",
+                fields=["configuration", "gateway_payout_id"],
+                condition=~Q(gateway_payout_id=""),
+            ),
         ]
 
     def __str__(self) -> str:
         return f"payout {self.reference} ({self.status})"
+
+    @property
+    def gateway_configuration(self) -> GatewayConfiguration:
+        return self.configuration
 
 
 class PayoutReportFile(models.Model):

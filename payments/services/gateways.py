@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Q
 
 from core.changes import changed, record_change
@@ -16,11 +16,14 @@ from core.encryption import encrypted_anew
 from core.errors import InvalidRequest, InvalidState, NotFound, Unavailable
 from payments.errors import CurrencyNotSupported, NoGateway
 from payments.gateways import breaker
+from payments.gateways.bank_file.adapter import own_account, sample_file
 from payments.gateways.port import Capabilities
 from payments.gateways.registry import (
     CAPABILITIES,
+    credentials_of,
     encrypted_credentials,
     encrypted_webhook_secret,
+    webhook_secrets_of,
 )
 from payments.models import GatewayConfiguration, Payment, Payout, Refund
 
@@ -56,6 +59,7 @@ def add_gateway(*, tenant_id: UUID, new: NewGateway, now: dt.datetime) -> Gatewa
     if new.gateway == "sandbox" and not settings.GATEWAY_URLS[("sandbox", "test")]:
         raise InvalidRequest("No sandbox runs here: SANDBOX_URL is not set.", field="gateway")
     credentials = _checked_credentials(capabilities, new.credentials)
+    _refuse_unwritable(new.gateway, credentials)
     if capabilities.needs_webhook_secret and not new.webhook_secret:
         raise InvalidRequest("Its notifications need one.", field="webhook_secret")
     configuration = GatewayConfiguration(
@@ -101,6 +105,8 @@ def change_gateway(
         for name, value in changes.items():
             if name == "credentials":
                 credentials = _checked_credentials(capabilities, value)
+                _refuse_unwritable(configuration.gateway, credentials)
+                _keep_signing_key(configuration, capabilities, credentials, now)
                 configuration.credentials = encrypted_credentials(configuration.pk, credentials)
                 configuration.credential_hint = _hint(capabilities, credentials)
                 rotated.append(name)
@@ -130,7 +136,8 @@ def delete_gateway(*, tenant_id: UUID, configuration_id: UUID, now: dt.datetime)
     :raises InvalidState: payments through it are under way; disable it until they have ended
     """
     with transaction.atomic():
-        configuration = _for_update(tenant_id, configuration_id)
+        # Waits for whoever holds the gateway, see `hold_gateway`.
+        configuration = _for_update(tenant_id, configuration_id, is_ending=True)
         of_it = Q(configuration_id=configuration_id)
         is_used = (
             Payment.objects.filter(of_it, next_step_at__isnull=False).exists()
@@ -148,6 +155,23 @@ def delete_gateway(*, tenant_id: UUID, configuration_id: UUID, now: dt.datetime)
         configuration.previous_webhook_secret_until = None
         configuration.save()
         _record(configuration, "gateway.deleted", now)
+
+
+def hold_gateway(configuration_id: UUID) -> None:
+    """
+    Keep the gateway from being deleted until the caller's transaction ends.
+
+    :raises InvalidState: it was deleted; its credentials are forgotten
+    """
+    with connection.cursor() as cursor:
+        # As a foreign key's check takes it: any number at once, and never beside a deletion.
+        cursor.execute(
+            "SELECT deleted_at FROM payments_gatewayconfiguration WHERE id = %s FOR KEY SHARE",
+            [configuration_id],
+        )
+        [deleted_at] = cursor.fetchone() or [None]
+    if deleted_at is not None:
+        raise InvalidState("Its gateway was deleted; nothing can be asked of it.")
 
 
 def candidates(
@@ -230,15 +254,45 @@ def _hint(capabilities: Capabilities, credentials: Mapping[str, str]) -> str:
 def _rotate_webhook_secret(
     configuration: GatewayConfiguration, secret: str, now: dt.datetime
 ) -> None:
+    if secret in webhook_secrets_of(configuration, now)[:1]:
+        # Sent twice: the one before is still needed.
+        return
     configuration.previous_webhook_secret = configuration.webhook_secret
     configuration.previous_webhook_secret_until = now + SECRET_OVERLAP
     configuration.webhook_secret = encrypted_webhook_secret(configuration.pk, secret)
 
 
-def _for_update(tenant_id: UUID, configuration_id: UUID) -> GatewayConfiguration:
+def _keep_signing_key(
+    configuration: GatewayConfiguration,
+    capabilities: Capabilities,
+    credentials: Mapping[str, str],
+    now: dt.datetime,
+) -> None:
+    """Where the credential signs the notifications too, the old one is taken for a day more."""
+    name = capabilities.credentials[0]
+    key = credentials_of(configuration)[name]
+    is_signing = capabilities.takes_payments and not capabilities.needs_webhook_secret
+    if is_signing and key != credentials[name]:
+        configuration.previous_webhook_secret = encrypted_webhook_secret(configuration.pk, key)
+        configuration.previous_webhook_secret_until = now + SECRET_OVERLAP
+
+
+def _refuse_unwritable(gateway: str, credentials: Mapping[str, str]) -> None:
+    """No file for a bank could be made with these: it would hold up all payouts."""
+    if gateway != GatewayConfiguration.Gateway.BANK_FILE:
+        return
+    try:
+        sample_file(own_account(credentials))
+    except ValueError as error:
+        raise InvalidRequest(str(error), field="credentials") from error
+
+
+def _for_update(
+    tenant_id: UUID, configuration_id: UUID, *, is_ending: bool = False
+) -> GatewayConfiguration:
     found = (
         GatewayConfiguration.objects.kept()
-        .select_for_update(no_key=True)
+        .select_for_update(no_key=not is_ending)
         .filter(tenant_id=tenant_id, pk=configuration_id)
         .first()
     )

@@ -5,15 +5,21 @@ It is a hint, for neither its amount nor its status is always covered by the sig
 money is asked for again. Where it says what we know already, nobody is asked.
 """
 
+import contextlib
 import datetime as dt
+from collections.abc import Iterator
+from typing import TypeVar
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from payments.gateways.port import Kind, State
 from payments.models import GatewayConfiguration, Payment, Payout, Refund
 from payments.services.payouts import ask_about_payout
 from payments.services.refunds import ask_about_refund
 from payments.services.steps import ask_about_payment
+from payments.services.waiting import NoAnswer
+
+R = TypeVar("R", Payment, Refund, Payout)
 
 APPLIED, UNCHANGED, IGNORED = "applied", "unchanged", "ignored"
 
@@ -43,40 +49,63 @@ def take_notice(
     :raises NotYet: ask again later
     """
     if kind == Kind.PAYMENT:
-        return _payment_notice(
-            _found(configuration, reference, gateway_id), claimed_state, is_settled, now
+        payment = _found(
+            Payment.objects.filter(configuration=configuration),
+            reference,
+            Q(gateway_payment_id=gateway_id) if gateway_id else None,
         )
+        return _payment_notice(payment, claimed_state, is_settled, now)
     if kind == Kind.REFUND:
-        refunds = Refund.objects.filter(payment__configuration=configuration)
-        by_id = Q(gateway_refund_id=gateway_id) if gateway_id else Q(pk=None)
-        refund = refunds.filter(Q(reference=reference) | by_id).select_related("payment").first()
-        if refund is None:
-            raise UnknownReference(reference or gateway_id)
-        if claimed_state == refund.status:
+        refund = _found(
+            Refund.objects.filter(payment__configuration=configuration).select_related("payment"),
+            reference,
+            Q(gateway_refund_id=gateway_id) if gateway_id else None,
+        )
+        if _REFUND_STATES.get(refund.status) == claimed_state:
             return UNCHANGED
-        after = ask_about_refund(refund, now=now)
-        return _outcome(refund.status, after.status, claimed_state)
+        before = refund.status
+        with _asking():
+            refund = ask_about_refund(refund, now=now, may_send=False)
+        return _outcome(before, refund.status, claimed_state)
     if kind == Kind.PAYOUT:
-        payouts = Payout.objects.filter(configuration=configuration)
-        by_id = Q(gateway_payout_id=gateway_id) if gateway_id else Q(pk=None)
-        payout = payouts.filter(Q(reference=reference) | by_id).first()
-        if payout is None:
-            raise UnknownReference(reference or gateway_id)
-        known = {"settled": State.SUCCEEDED, "returned": State.REVERSED, "failed": State.FAILED}
-        if known.get(payout.status) == claimed_state:
+        payout = _found(
+            Payout.objects.filter(configuration=configuration),
+            reference,
+            Q(gateway_payout_id=gateway_id) if gateway_id else None,
+        )
+        if _PAYOUT_STATES.get(payout.status) == claimed_state:
             return UNCHANGED
-        paid_out = ask_about_payout(payout, now=now)
-        return _outcome(payout.status, paid_out.status, claimed_state)
+        before = payout.status
+        with _asking():
+            payout = ask_about_payout(payout, now=now, may_send=False)
+        return _outcome(before, payout.status, claimed_state)
     return IGNORED
 
 
-def _found(configuration: GatewayConfiguration, reference: str, gateway_id: str) -> Payment:
-    payments = Payment.objects.filter(configuration=configuration)
-    found = payments.filter(reference=reference).first() if reference else None
-    if found is None and gateway_id:
-        found = payments.filter(gateway_payment_id=gateway_id).first()
+_REFUND_STATES = {"succeeded": State.SUCCEEDED, "failed": State.FAILED}
+_PAYOUT_STATES = {
+    "settled": State.SUCCEEDED,
+    "returned": State.REVERSED,
+    "failed": State.FAILED,
+}
+
+
+@contextlib.contextmanager
+def _asking() -> Iterator[None]:
+    """Whatever the state here: what the notification is about has to be answered once."""
+    try:
+        yield
+    except NoAnswer as fault:
+        raise NotYet(str(fault)) from fault
+
+
+def _found(rows: QuerySet[R], reference: str, by_gateway_id: Q | None) -> R:
+    """Return the row of our reference; for a gateway that leaves it out, of its own id."""
+    found = rows.filter(reference=reference).first() if reference else None
+    if found is None and by_gateway_id is not None:
+        found = rows.filter(by_gateway_id).first()
     if found is None:
-        raise UnknownReference(reference or gateway_id)
+        raise UnknownReference(reference or "no reference")
     return found
 
 
@@ -95,14 +124,16 @@ def _payment_notice(
     )
     if is_old_news:
         return UNCHANGED
-    after = ask_about_payment(payment, now=now)
-    return _outcome(payment.status, after.status, claimed_state)
+    before = payment.status
+    with _asking():
+        payment = ask_about_payment(payment, now=now)
+    return _outcome(before, payment.status, claimed_state)
 
 
 def _outcome(before: str, after: str, claimed: str) -> str:
     if before != after:
         return APPLIED
     is_open = after in ("created", "unknown", "pending", "submitted")
-    if is_open and claimed in (State.SUCCEEDED, State.FAILED, State.EXPIRED, State.REVERSED):
+    if is_open and claimed not in ("", State.PENDING, State.REVIEW):
         raise NotYet(f"It is {after} here, and {claimed} by the notification.")
     return UNCHANGED

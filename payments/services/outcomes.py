@@ -22,7 +22,12 @@ from core.jobs import ring
 from ledger.services import Leg, PostedTransaction, Posting, post_one
 from payments.gateways.port import PaymentReport, State
 from payments.models import Discrepancy, Payment, Refund
-from payments.services.waiting import begin_waiting, end_waiting, tell_a_person
+from payments.services.waiting import (
+    begin_waiting,
+    came_right,
+    end_waiting,
+    tell_a_person,
+)
 
 logger = structlog.get_logger(__name__)
 
@@ -34,6 +39,12 @@ _S = Payment.Status
 # Not yet paid, as far as we know.
 _OPEN = (_S.CREATED, _S.PENDING, _S.UNKNOWN)
 _HAS_MONEY = (_S.PAID, _S.DEPOSIT_PENDING, _S.REFUNDING)
+# What is answered once the gateway has said how it ended.
+QUESTIONS = (
+    Discrepancy.Kind.UNKNOWN_OUTCOME,
+    Discrepancy.Kind.NOT_AT_GATEWAY,
+    Discrepancy.Kind.GATEWAY_REFUSES,
+)
 _WAITING = (*_OPEN, _S.PAID, _S.DEPOSIT_PENDING)
 _EVENTS: dict[str, str] = {
     _S.CREATED: "topup.sent_again",
@@ -69,11 +80,20 @@ def move(payment: Payment, status: Payment.Status, now: dt.datetime) -> None:
     )
 
 
-def apply_report(*, payment_id: UUID, report: PaymentReport, now: dt.datetime) -> Payment:
+class StaleReport(Exception):
+    """The gateway was asked before something happened to the payment; ask again."""
+
+
+def apply_report(
+    *, payment_id: UUID, report: PaymentReport, asked_as: str, now: dt.datetime
+) -> Payment:
     """
     Take down what the gateway says of the payment; return it as it stands then.
 
-    Paid is on record when this returns; `deposit` credits the account.
+    `asked_as` is the payment's status when the gateway was asked. Paid is on record when this
+    returns; `deposit` credits the account.
+
+    :raises StaleReport: it contradicts what has become of the payment since it was asked
     """
 
     def apply() -> Payment:
@@ -89,6 +109,11 @@ def apply_report(*, payment_id: UUID, report: PaymentReport, now: dt.datetime) -
                         f"{report.reference} {report.amount.minor_units} {report.amount.currency}"
                     ),
                 )
+                return payment
+            if _contradicts(report.state, Payment.Status(payment.status)):
+                if payment.status != asked_as:
+                    raise StaleReport
+                _take_down_contradiction(payment, report, now)
                 return payment
             _note(payment, report)
             _follow(payment, report, now)
@@ -116,8 +141,7 @@ def deposit(*, payment_id: UUID, now: dt.datetime) -> Payment:
                 return payment
             payment.transaction_id = posted.id
             payment.deposit_refusal = ""
-            if payment.attention == Discrepancy.Kind.NOT_DEPOSITED:
-                payment.attention = ""
+            came_right(payment, Discrepancy.Kind.NOT_DEPOSITED, now=now)
             move(payment, _S.DEPOSITED, now)
         return payment
 
@@ -154,51 +178,31 @@ def _note(payment: Payment, report: PaymentReport) -> None:
     payment.redirect_url = report.redirect_url[:1000] or payment.redirect_url
     payment.card_last4 = report.card_last4[:4] or payment.card_last4
     payment.expires_at = report.expires_at or payment.expires_at
+    payment.gateway_refunded_amount = report.refunded
 
 
 def _follow(payment: Payment, report: PaymentReport, now: dt.datetime) -> None:
+    """Move the payment on, if the gateway says more than we knew."""
     state, status = report.state, Payment.Status(payment.status)
     if state is State.SUCCEEDED and status in (*_OPEN, _S.FAILED, _S.EXPIRED):
         payment.paid_at = now
         payment.failure_code = payment.failure_detail = ""
+        came_right(payment, *QUESTIONS, now=now)
         move(payment, _S.PAID, now)
         ring(STEPS_TASK)
-    elif state in (State.PENDING, State.REVIEW) and status in (_S.CREATED, _S.UNKNOWN):
-        move(payment, _S.PENDING, now)
-    elif state is State.EXPIRED and status in _OPEN:
+    elif status not in _OPEN:
+        _save(payment, now)
+    elif state is State.EXPIRED:
+        came_right(payment, *QUESTIONS, now=now)
         fail(payment, _S.EXPIRED, report.failure_code or "expired", report.failure_detail, now)
-    elif state in (State.FAILED, State.REVERSED) and status in _OPEN:
-        if report.may_still_succeed:
-            if status is not _S.PENDING:
-                move(payment, _S.PENDING, now)
-            else:
-                _save(payment, now)
-        else:
-            code = report.failure_code or report.state.value
-            fail(payment, _S.FAILED, code, report.failure_detail, now)
-    elif state in (State.FAILED, State.REVERSED) and status in (*_HAS_MONEY, _S.DEPOSITED):
-        left = payment.amount - _given_back(payment)
-        if left:
-            _take_back(payment, report, left, now)
-        else:
-            # Our own refund: before it settles, a gateway calls that a cancellation.
-            _save(payment, now)
-    elif _contradicts(state, status):
+    elif state in (State.FAILED, State.CANCELLED, State.REVERSED) and not report.may_still_succeed:
+        came_right(payment, *QUESTIONS, now=now)
+        code = report.failure_code or report.state.value
+        fail(payment, _S.FAILED, code, report.failure_detail, now)
+    elif status is _S.PENDING:
         _save(payment, now)
-        tell_a_person(
-            payment,
-            Discrepancy.Kind.STATUS_DIFFERS,
-            now=now,
-            ours=payment.status,
-            theirs=report.raw_status,
-        )
     else:
-        _save(payment, now)
-
-
-def _save(payment: Payment, now: dt.datetime) -> None:
-    payment.updated_at = now
-    payment.save()
+        move(payment, _S.PENDING, now)
 
 
 def _contradicts(state: State, status: Payment.Status) -> bool:
@@ -207,7 +211,35 @@ def _contradicts(state: State, status: Payment.Status) -> bool:
         return state is not State.SUCCEEDED
     if status is _S.REVERSED:
         return state is State.SUCCEEDED
-    return False
+    return status is _S.REFUNDED and state is State.REVERSED
+
+
+def _take_down_contradiction(payment: Payment, report: PaymentReport, now: dt.datetime) -> None:
+    """Do what a bank does when money that had come goes; and where that is not clear, ask."""
+    status = Payment.Status(payment.status)
+    was_taken = report.state in (State.FAILED, State.CANCELLED, State.REVERSED)
+    left = payment.amount - _given_back(payment)
+    if was_taken and status in (*_HAS_MONEY, _S.DEPOSITED):
+        if report.state is State.CANCELLED and left == 0:
+            # Our own refund: before it settles, a gateway calls that a cancellation.
+            _save(payment, now)
+            return
+        _note(payment, report)
+        _take_back(payment, report, left, now)
+        return
+    _save(payment, now)
+    tell_a_person(
+        payment,
+        Discrepancy.Kind.STATUS_DIFFERS,
+        now=now,
+        ours=payment.status,
+        theirs=report.raw_status,
+    )
+
+
+def _save(payment: Payment, now: dt.datetime) -> None:
+    payment.updated_at = now
+    payment.save()
 
 
 def _given_back(payment: Payment) -> int:
@@ -218,18 +250,30 @@ def _given_back(payment: Payment) -> int:
 
 def _take_back(payment: Payment, report: PaymentReport, left: int, now: dt.datetime) -> None:
     """
-    Do what a bank does when the card's bank takes a payment back: debit the account that had it.
+    Take a payment back that the card's bank has taken back: debit the account that had it.
 
     Where that is not possible, the money is missing from our own suspense account, and a person
     has to get it from the customer.
+    Refunds under way were debited already; services.refunds sees to them.
     """
     payment.failure_code = (report.failure_code or report.raw_status)[:64]
     payment.failure_detail = report.failure_detail[:300]
-    if payment.status != _S.DEPOSITED:
-        move(payment, _S.REVERSED, now)
-        return
+    if payment.status == _S.DEPOSITED and left:
+        payment.reversal_transaction_id = _charge_back(payment, left, report.raw_status, now).id
+    if payment.refunded_amount:
+        tell_a_person(
+            payment,
+            Discrepancy.Kind.STATUS_DIFFERS,
+            now=now,
+            ours=f"{payment.refunded_amount} {payment.currency} refunded before",
+            theirs=report.raw_status,
+        )
+    move(payment, _S.REVERSED, now)
+
+
+def _charge_back(payment: Payment, left: int, raw: str, now: dt.datetime) -> PostedTransaction:
     try:
-        posted = _post(payment, "chargeback", payment.account_id, -left, now)
+        return _post(payment, "chargeback", payment.account_id, -left, now)
     except DomainError as refusal:
         suspense = internal_account(
             tenant_id=payment.tenant_id,
@@ -243,11 +287,10 @@ def _take_back(payment: Payment, report: PaymentReport, left: int, now: dt.datet
             Discrepancy.Kind.REVERSAL_OWED,
             now=now,
             ours=f"{left} {payment.currency} owed by account {payment.account_id}",
-            theirs=report.raw_status,
+            theirs=raw,
             refusal=refusal.code,
         )
-    payment.reversal_transaction_id = posted.id
-    move(payment, _S.REVERSED, now)
+        return posted
 
 
 def _post(

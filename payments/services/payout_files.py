@@ -20,15 +20,7 @@ from core.changes import record_for_audit
 from core.database import constraint_of, repeating
 from core.errors import InvalidRequest, NotFound
 from core.ids import new_id
-from core.iso20022.credit_transfers import (
-    BankAccount,
-    CreditTransfer,
-    CreditTransferFile,
-    InvalidMessage,
-    Party,
-    PaymentBlock,
-    render,
-)
+from core.iso20022.credit_transfers import BankAccount, CreditTransfer, InvalidMessage, Party
 from core.iso20022.reading import UnreadableMessage
 from core.iso20022.status_codes import Outcome, outcome_of
 from core.iso20022.status_reports import (
@@ -39,7 +31,7 @@ from core.iso20022.status_reports import (
 )
 from core.models import OutboxEvent
 from core.money import Money
-from payments.gateways.bank_file.adapter import OwnAccount, own_account
+from payments.gateways.bank_file.adapter import block_id, own_account, payout_file
 from payments.gateways.registry import credentials_of
 from payments.models import (
     Discrepancy,
@@ -49,13 +41,15 @@ from payments.models import (
     PayoutReportFile,
 )
 from payments.services.payout_moves import locked_payout, move_payout
-from payments.services.waiting import reference_of, tell_a_person
+from payments.services.waiting import open_discrepancy, reference_of, tell_a_person
 
 logger = structlog.get_logger(__name__)
 
 PAYOUTS_IN_FILE_MAX = 10_000
 REPORT_BYTES_MAX = 10_000_000
 _MESSAGE_TAKEN = "payout_report_message_unique"
+# Reasons of a rejection that speak of a second copy.
+_SAYS_DUPLICATE = frozenset({"AM05", "DU01", "DU02", "DU03", "DU04", "DU05"})
 _ENDS = {
     Outcome.SETTLED: Payout.Status.SETTLED,
     Outcome.REJECTED: Payout.Status.FAILED,
@@ -88,8 +82,24 @@ def gather_payouts(*, now: dt.datetime, tenant_id: UUID | None = None) -> list[P
         waiting.order_by().values_list("configuration_id", "currency").distinct()
     ):
         configuration = GatewayConfiguration.objects.get(pk=configuration_id)
-        while batch := _gather(configuration, currency, now):
-            made.append(batch)
+        try:
+            while batch := _gather(configuration, currency, now):
+                made.append(batch)
+        except Exception:
+            # One bank's file keeps no other's from being made; these payouts wait, and are seen.
+            logger.exception("payout file not made", configuration=str(configuration_id))
+            open_discrepancy(
+                tenant_id=configuration.tenant_id,
+                configuration_id=configuration.pk,
+                kind=Discrepancy.Kind.GATEWAY_REFUSES,
+                object_type="",
+                object_id=None,
+                reference=f"file {currency}",
+                amount=None,
+                currency=currency,
+                detail={"ours": "payouts wait", "theirs": "no file can be made"},
+                now=now,
+            )
     return made
 
 
@@ -148,7 +158,7 @@ def take_report(*, tenant_id: UUID, document: bytes, now: dt.datetime) -> TakenR
     )
     earlier = of_this.first()
     if earlier is not None:
-        return TakenReport(earlier, is_replay=True)
+        return _replayed(earlier, document)
     kept = PayoutReportFile(
         tenant_id=tenant_id,
         message_id=report.message_id,
@@ -177,8 +187,18 @@ def take_report(*, tenant_id: UUID, document: bytes, now: dt.datetime) -> TakenR
     except IntegrityError as error:
         if constraint_of(error) != _MESSAGE_TAKEN:
             raise
-        return TakenReport(of_this.get(), is_replay=True)
+        return _replayed(of_this.get(), document)
     return TakenReport(kept, is_replay=False)
+
+
+def _replayed(earlier: PayoutReportFile, document: bytes) -> TakenReport:
+    if bytes(earlier.document) != document:
+        raise InvalidRequest(
+            f"Another document with the message id {earlier.message_id} was read before."
+            " It may be of another bank: ask them for one with an id of its own.",
+            field="document",
+        )
+    return TakenReport(earlier, is_replay=True)
 
 
 def batch_of(*, tenant_id: UUID, batch_id: UUID) -> PayoutBatch:
@@ -265,24 +285,7 @@ def _document(
     now: dt.datetime,
 ) -> bytes:
     own = own_account(credentials_of(configuration))
-    debtor = Party(own.name, own.country, own.town or None)
-    block = PaymentBlock(
-        id=_block_id(message_id),
-        debtor=debtor,
-        account=_own_bank_account(own),
-        execution_date=now.date(),
-        transfers=tuple(_transfer(payout) for payout in payouts),
-    )
-    return render(CreditTransferFile(message_id, now, debtor, (block,)))
-
-
-def _own_bank_account(own: OwnAccount) -> BankAccount:
-    has_iban = own.account[:2].isalpha()
-    return BankAccount(
-        iban=own.account if has_iban else None,
-        number=None if has_iban else own.account,
-        bic=own.bic or None,
-    )
+    return payout_file(own, message_id, [_transfer(payout) for payout in payouts], now)
 
 
 def _transfer(payout: Payout) -> CreditTransfer:
@@ -302,10 +305,6 @@ def _transfer(payout: Payout) -> CreditTransfer:
     )
 
 
-def _block_id(message_id: str) -> str:
-    return f"{message_id}-1"
-
-
 def _matched(tenant_id: UUID, report: StatusReport) -> Iterator[tuple[UUID, StatusItem]]:
     """Yield what the report says of payouts of ours; those of a file it names, or by reference."""
     ours = Payout.objects.filter(tenant_id=tenant_id, batch__isnull=False)
@@ -314,7 +313,7 @@ def _matched(tenant_id: UUID, report: StatusReport) -> Iterator[tuple[UUID, Stat
     else:
         ours = ours.filter(reference__in=[item.end_to_end_id for item in report.items])
     sent = {
-        reference: (payout_id, _block_id(message_id))
+        reference: (payout_id, block_id(message_id))
         for payout_id, reference, message_id in ours.values_list(
             "pk", "reference", "batch__message_id"
         )
@@ -340,6 +339,14 @@ def _apply(payout_id: UUID, item: StatusItem, now: dt.datetime) -> bool:
                     now=now,
                     ours=f"{payout.amount} {payout.currency}",
                     theirs=f"{item.amount} {item.currency} ({item.status})",
+                )
+                payout.save()
+                return False
+            if status is Payout.Status.FAILED and item.reason_code in _SAYS_DUPLICATE:
+                # The bank has it twice, and refuses one of the two: the other may be paid.
+                kind = Discrepancy.Kind.STATUS_DIFFERS
+                tell_a_person(
+                    payout, kind, now=now, ours=payout.status, theirs=f"RJCT {item.reason_code}"
                 )
                 payout.save()
                 return False

@@ -12,7 +12,13 @@ from core.errors import DomainError
 from core.idempotency import fingerprint
 from ledger.services import Leg, PostedTransaction, Posting, post_one
 from payments.models import Discrepancy, Payout
-from payments.services.waiting import begin_waiting, end_waiting, tell_a_person
+from payments.services.outcomes import QUESTIONS
+from payments.services.waiting import (
+    begin_waiting,
+    came_right,
+    end_waiting,
+    tell_a_person,
+)
 
 _S = Payout.Status
 _EVENTS: dict[str, str] = {_S.UNKNOWN: "payout.outcome_unknown"}
@@ -29,6 +35,10 @@ def move_payout(
     payout.updated_at = now
     if not _leads_on(before, status):
         payout.save()
+        if before in (_S.FAILED, _S.RETURNED) and status is _S.SETTLED:
+            # The source has its money back, and the beneficiary has it too, by their word.
+            kind = Discrepancy.Kind.STATUS_DIFFERS
+            tell_a_person(payout, kind, now=now, ours=before.value, theirs=payout.gateway_status)
         return False
     payout.status = status
     if status in (_S.FAILED, _S.RETURNED):
@@ -43,12 +53,8 @@ def move_payout(
         end_waiting(payout, now)
     elif payout.batch_id is None:
         begin_waiting(payout, now)
-    if status in (_S.FAILED, _S.RETURNED, _S.SETTLED) and payout.attention in (
-        Discrepancy.Kind.UNKNOWN_OUTCOME,
-        Discrepancy.Kind.NOT_AT_GATEWAY,
-        Discrepancy.Kind.GATEWAY_REFUSES,
-    ):
-        payout.attention = ""
+    if status in (_S.FAILED, _S.RETURNED, _S.SETTLED):
+        came_right(payout, *QUESTIONS, now=now)
     payout.save()
     after: dict[str, object] = {"status": status.value}
     if payout.failure_code:

@@ -36,7 +36,7 @@ from payments.gateways.port import (
 )
 from payments.gateways.registry import connect, notify_url
 from payments.models import Discrepancy, GatewayConfiguration, Payout
-from payments.services.gateways import candidates
+from payments.services.gateways import candidates, hold_gateway
 from payments.services.outcomes import STEPS_TASK
 from payments.services.payout_files import refuse_unwritable
 from payments.services.payout_moves import (
@@ -47,6 +47,7 @@ from payments.services.payout_moves import (
     record_payout,
 )
 from payments.services.waiting import (
+    NoAnswer,
     begin_waiting,
     not_counted,
     reference_of,
@@ -164,6 +165,7 @@ def make_payout(
                 begin_waiting(payout, now)
                 payout.next_step_at = now
                 ring(STEPS_TASK)
+            hold_gateway(configuration.pk)
             clearing = internal_of(payout, Account.Role.PAYOUT_CLEARING, now)
             posted = post_payout(payout, "payout", (source.pk, clearing))
             payout.transaction_id = posted.id
@@ -175,7 +177,15 @@ def make_payout(
 
 
 def send_payout(payout: Payout, *, now: dt.datetime) -> Payout:
-    """Have the gateway pay out; asked again, it is the same payout."""
+    """
+    Have the gateway pay out; asked again, it is the same payout. Nothing is sent for one that has
+    ended, and whose source may have its money back.
+    """
+    payout.refresh_from_db()
+    if payout.status not in (_S.PENDING, _S.UNKNOWN):
+        return payout
+    # Whether a word about this attempt says nothing of the one before.
+    was_sent = payout.status == _S.UNKNOWN or payout.steps > 1
     try:
         report = connect(payout.configuration).create_payout(_order(payout))
     except Unreachable:
@@ -184,35 +194,40 @@ def send_payout(payout: Payout, *, now: dt.datetime) -> Payout:
     except Uncertain as fault:
         return _settle(payout, _S.UNKNOWN, "", fault.detail, now)
     except (Refused, NoSuchObject) as refusal:
-        if isinstance(refusal, Refused) and refusal.is_about_us:
-            # It may have been sent before the credentials were refused.
-            tell_a_person(payout, Discrepancy.Kind.GATEWAY_REFUSES, now=now, theirs=refusal.detail)
+        if was_sent or (isinstance(refusal, Refused) and refusal.is_about_us):
+            # It may have been sent before: this ends nothing.
+            kind = Discrepancy.Kind.GATEWAY_REFUSES
+            tell_a_person(payout, kind, now=now, ours=payout.status, theirs=refusal.detail)
             return payout
         code = refusal.code.lower() or "refused"
         return _settle(payout, _S.FAILED, code, refusal.detail, now)
     return apply_payout_report(payout_id=payout.pk, report=report, now=now)
 
 
-def ask_about_payout(payout: Payout, *, now: dt.datetime) -> Payout:
-    """Ask the gateway what became of the payout; what it never got, it gets again."""
+def ask_about_payout(payout: Payout, *, now: dt.datetime, may_send: bool) -> Payout:
+    """
+    Ask the gateway what became of the payout; what it never got, it gets again if we `may_send`.
+
+    :raises NoAnswer: it does not say
+    """
     try:
         report = connect(payout.configuration).get_payout(
             reference=payout.reference,
             gateway_id=payout.gateway_payout_id,
             currency=payout.currency,
         )
-    except Unreachable:
+    except Unreachable as fault:
         not_counted(payout, now)
-        return payout
-    except NoSuchObject:
-        if payout.gateway_payout_id or payout.status == _S.SUBMITTED:
-            tell_a_person(
-                payout, Discrepancy.Kind.NOT_AT_GATEWAY, now=now, ours=payout.status, theirs="none"
-            )
-            return payout
-        return send_payout(payout, now=now)
-    except (Uncertain, Refused):
-        return payout
+        raise NoAnswer(fault.detail) from fault
+    except NoSuchObject as fault:
+        if payout.gateway_payout_id or payout.status in (_S.SUBMITTED, _S.SETTLED):
+            kind = Discrepancy.Kind.NOT_AT_GATEWAY
+            tell_a_person(payout, kind, now=now, ours=payout.status, theirs="none")
+        elif may_send:
+            return send_payout(payout, now=now)
+        raise NoAnswer(fault.detail) from fault
+    except (Uncertain, Refused) as fault:
+        raise NoAnswer(fault.detail) from fault
     return apply_payout_report(payout_id=payout.pk, report=report, now=now)
 
 
@@ -245,7 +260,7 @@ def _status_of(state: State, payout: Payout) -> Payout.Status:
         return _S.SETTLED
     if state is State.REVERSED:
         return _S.RETURNED
-    if state in (State.FAILED, State.EXPIRED):
+    if state in (State.FAILED, State.CANCELLED, State.EXPIRED):
         # What had arrived and did not stay was sent back.
         return _S.RETURNED if payout.status == _S.SETTLED else _S.FAILED
     return _S.SUBMITTED

@@ -5,40 +5,37 @@ Looked at is whatever changed since a few days ago, and whatever is still open. 
 a discrepancy, for a person to resolve; what only we had not heard yet is taken down on the way.
 """
 
+import contextlib
 import datetime as dt
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 from uuid import UUID
 
 import structlog
 from django.db import transaction
+from django.db.models import F, QuerySet
 
 from core.caller import current_caller
 from core.changes import record_change
 from core.errors import InvalidRequest, InvalidState, NotFound
 from ledger.queries import transaction_by_key
-from payments.gateways.port import GatewayFault, NoSuchObject, PaymentReport, State
+from payments.gateways.port import GatewayFault, State
 from payments.gateways.registry import connect
 from payments.models import Discrepancy, GatewayConfiguration, Payment, Payout, Refund
-from payments.services.outcomes import apply_report, deposit
+from payments.services.outcomes import deposit
 from payments.services.payouts import ask_about_payout
-from payments.services.refunds import refund_payment
+from payments.services.refunds import ask_about_refund, refund_payment
 from payments.services.steps import ask_about_payment
-from payments.services.waiting import open_discrepancy, tell_a_person
+from payments.services.waiting import NoAnswer, open_discrepancy, tell_a_person
 
 logger = structlog.get_logger(__name__)
+R = TypeVar("R", Payment, Refund, Payout)
 
 LOOK_BACK = dt.timedelta(days=3)
 # Of one gateway in one run; what is left over is said in the log, and waits a day.
 LOOKED_AT_MAX = 50_000
 _CHUNK = 500
-_HAS_MONEY = (
-    Payment.Status.PAID,
-    Payment.Status.DEPOSIT_PENDING,
-    Payment.Status.DEPOSITED,
-    Payment.Status.REFUNDING,
-)
 # By hand, from the screen: what is done, and what it says.
 RESOLUTIONS = {
     "asked_again": "Ask the gateway again",
@@ -53,6 +50,7 @@ class Reconciled:
     """What a run looked at and found."""
 
     payments: int = 0
+    refunds: int = 0
     payouts: int = 0
     unanswered: int = 0
     found: int = 0
@@ -66,12 +64,24 @@ def reconcile(*, now: dt.datetime, tenant_id: UUID | None = None) -> Reconciled:
     )
     if tenant_id is not None:
         configurations = configurations.filter(tenant_id=tenant_id)
-    for configuration in configurations.order_by("pk"):
-        before = _open_count(configuration)
-        _reconcile_payments(configuration, now, result)
-        _reconcile_payouts(configuration, now, result)
-        _look_for_strangers(configuration, now, result)
-        result.found += max(_open_count(configuration) - before, 0)
+    # Whoever waited longest goes first: a run that is cut short begins there the next time.
+    for configuration in configurations.order_by(F("reconciled_at").asc(nulls_first=True), "pk"):
+        began = Discrepancy.objects.filter(configuration=configuration, found_at__gte=now)
+        before = began.count()
+        for part in (
+            _reconcile_payments,
+            _reconcile_refunds,
+            _reconcile_payouts,
+            _look_for_strangers,
+        ):
+            try:
+                part(configuration, now, result)
+            except Exception:
+                # A gateway with a fault of its own keeps no other from being looked at.
+                logger.exception("not reconciled", configuration=str(configuration.pk))
+                result.unanswered += 1
+        GatewayConfiguration.objects.filter(pk=configuration.pk).update(reconciled_at=now)
+        result.found += began.count() - before
     return result
 
 
@@ -95,9 +105,14 @@ def resolve_discrepancy(
     if resolution != "accepted":
         _act_on(found, resolution, note, now)
     with transaction.atomic():
+        # What it is about first, as everybody locks who opens one.
+        _lock_object(found)
         locked = Discrepancy.objects.select_for_update().get(pk=found.pk)
         if locked.status != Discrepancy.Status.OPEN:
-            raise InvalidState("It is resolved.")
+            if resolution == "accepted":
+                raise InvalidState("It is resolved.")
+            # What was done has resolved it.
+            return locked
         locked.status = Discrepancy.Status.RESOLVED
         locked.resolution, locked.resolution_note = resolution, note
         locked.resolved_by, locked.resolved_at = current_caller().actor_id, now
@@ -118,37 +133,21 @@ def resolve_discrepancy(
 def _reconcile_payments(
     configuration: GatewayConfiguration, now: dt.datetime, result: Reconciled
 ) -> None:
-    for payment in _changed(Payment, configuration, now):
-        result.payments += 1
+    for payment in _changed(Payment.objects.filter(configuration=configuration), now):
         is_over = payment.status in (Payment.Status.FAILED, Payment.Status.EXPIRED)
-        if is_over and not payment.gateway_payment_id:
+        was_never_seen = not payment.gateway_payment_id and payment.failure_code != "never_arrived"
+        if is_over and was_never_seen:
             continue
-        try:
-            report = connect(configuration).get_payment(
-                reference=payment.reference,
-                gateway_id=payment.gateway_payment_id,
-                method=payment.method,
-                currency=payment.currency,
-            )
-        except NoSuchObject:
-            if payment.status in _HAS_MONEY:
-                kind = Discrepancy.Kind.NOT_AT_GATEWAY
-                tell_a_person(payment, kind, now=now, ours=payment.status, theirs="unknown")
-            continue
-        except GatewayFault as fault:
-            result.unanswered += 1
-            if fault.code == "paid_twice":
-                kind = Discrepancy.Kind.PAID_TWICE
-                tell_a_person(payment, kind, now=now, ours=payment.status, theirs=fault.detail)
-            continue
-        _compare(payment, report, now)
+        result.payments += 1
+        with _counting(result):
+            payment = ask_about_payment(payment, now=now)
+            if payment.status in (Payment.Status.PAID, Payment.Status.DEPOSIT_PENDING):
+                payment = deposit(payment_id=payment.pk, now=now)
+            _compare(payment, now)
 
 
-def _compare(payment: Payment, report: PaymentReport, now: dt.datetime) -> None:
-    """Take down what we had not heard; then hold the ledger against what the gateway says."""
-    payment = apply_report(payment_id=payment.pk, report=report, now=now)
-    if payment.status in (Payment.Status.PAID, Payment.Status.DEPOSIT_PENDING):
-        payment = deposit(payment_id=payment.pk, now=now)
+def _compare(payment: Payment, now: dt.datetime) -> None:
+    """Hold the ledger and the refunds against what the gateway says."""
     posted = transaction_by_key(tenant_id=payment.tenant_id, idempotency_key=f"topup {payment.pk}")
     if (posted is None) != (payment.transaction_id is None):
         tell_a_person(
@@ -156,32 +155,55 @@ def _compare(payment: Payment, report: PaymentReport, now: dt.datetime) -> None:
             Discrepancy.Kind.STATUS_DIFFERS,
             now=now,
             ours="posted" if posted else "not posted",
-            theirs=report.raw_status,
+            theirs=payment.gateway_status,
         )
-    if report.state is State.SUCCEEDED and report.refunded > payment.refunded_amount:
-        on_their_way = sum(
-            Refund.objects.filter(payment=payment)
-            .exclude(status=Refund.Status.FAILED)
-            .values_list("amount", flat=True)
+    theirs = payment.gateway_refunded_amount
+    if theirs is None or theirs == payment.refunded_amount:
+        return
+    is_under_way = payment.refunds.exclude(status__in=["succeeded", "failed"]).exists()
+    if not is_under_way:
+        tell_a_person(
+            payment,
+            Discrepancy.Kind.REFUND_DIFFERS,
+            now=now,
+            ours=f"{payment.refunded_amount} {payment.currency}",
+            theirs=f"{theirs} {payment.currency}",
         )
-        if report.refunded > on_their_way:
-            tell_a_person(
-                payment,
-                Discrepancy.Kind.REFUND_DIFFERS,
-                now=now,
-                ours=f"{on_their_way} {payment.currency}",
-                theirs=f"{report.refunded} {payment.currency}",
-            )
+
+
+def _reconcile_refunds(
+    configuration: GatewayConfiguration, now: dt.datetime, result: Reconciled
+) -> None:
+    of_it = Refund.objects.filter(payment__configuration=configuration).select_related("payment")
+    for refund in _changed(of_it, now):
+        if refund.status == Refund.Status.CREATED:
+            continue
+        result.refunds += 1
+        with _counting(result):
+            ask_about_refund(refund, now=now, may_send=False)
 
 
 def _reconcile_payouts(
     configuration: GatewayConfiguration, now: dt.datetime, result: Reconciled
 ) -> None:
-    for payout in _changed(Payout, configuration, now):
+    for payout in _changed(Payout.objects.filter(configuration=configuration), now):
         if payout.status == Payout.Status.PENDING:
             continue
         result.payouts += 1
-        ask_about_payout(payout, now=now)
+        with _counting(result):
+            ask_about_payout(payout, now=now, may_send=False)
+
+
+@contextlib.contextmanager
+def _counting(result: Reconciled) -> Iterator[None]:
+    """Count a gateway that says nothing; a fault with one object keeps no other waiting."""
+    try:
+        yield
+    except NoAnswer:
+        result.unanswered += 1
+    except Exception:
+        logger.exception("not reconciled")
+        result.unanswered += 1
 
 
 def _look_for_strangers(
@@ -196,16 +218,19 @@ def _look_for_strangers(
     paid = [each for each in listed or [] if each.state is State.SUCCEEDED]
     for start in range(0, len(paid), _CHUNK):
         chunk = paid[start : start + _CHUNK]
-        known = dict(
-            Payment.objects.filter(reference__in=[each.reference for each in chunk]).values_list(
-                "reference", "gateway_payment_id"
-            )
+        ours = Payment.objects.filter(
+            configuration=configuration, reference__in=[each.reference for each in chunk]
         )
+        known = {
+            reference: (gateway_id, next_step_at is not None)
+            for reference, gateway_id, next_step_at in ours.values_list(
+                "reference", "gateway_payment_id", "next_step_at"
+            )
+        }
         for report in chunk:
-            if known.get(report.reference) == report.gateway_id:
-                continue
-            if known.get(report.reference) == "":
-                # Ours, whose answer was lost: the sweep is about to ask.
+            gateway_id, is_waiting = known.get(report.reference, (None, False))
+            # Without an id it is one whose answer was lost: the sweep is about to ask.
+            if gateway_id == report.gateway_id or (gateway_id == "" and is_waiting):
                 continue
             open_discrepancy(
                 tenant_id=configuration.tenant_id,
@@ -221,59 +246,86 @@ def _look_for_strangers(
             )
 
 
-def _changed(
-    model: type[Payment] | type[Payout], configuration: GatewayConfiguration, now: dt.datetime
-) -> Iterator[Any]:
-    rows = model._default_manager.filter(
-        configuration=configuration, updated_at__gte=now - LOOK_BACK
-    ).select_related("configuration")
-    looked_at = 0
-    for row in rows.order_by("updated_at", "pk")[:LOOKED_AT_MAX].iterator(chunk_size=_CHUNK):
-        looked_at += 1
-        yield row
-    if looked_at == LOOKED_AT_MAX:
-        logger.warning("reconciliation cut short", configuration=str(configuration.pk))
-
-
-def _open_count(configuration: GatewayConfiguration) -> int:
-    return Discrepancy.objects.filter(
-        configuration=configuration, status=Discrepancy.Status.OPEN
-    ).count()
+def _changed(rows: QuerySet[R], now: dt.datetime) -> Iterator[R]:
+    recent = rows.filter(updated_at__gte=now - LOOK_BACK).order_by("updated_at", "pk")
+    # The ids first: what is looked at changes meanwhile.
+    ids = list(recent.values_list("pk", flat=True)[: LOOKED_AT_MAX + 1])
+    if len(ids) > LOOKED_AT_MAX:
+        logger.warning("reconciliation cut short", rows=rows.model._meta.model_name)
+    for start in range(0, min(len(ids), LOOKED_AT_MAX), _CHUNK):
+        yield from rows.filter(pk__in=ids[start : start + _CHUNK])
 
 
 def _act_on(found: Discrepancy, resolution: str, note: str, now: dt.datetime) -> None:
-    """Do what the person chose; refuse where that did not help."""
-    is_about = found.object_type if found.object_id is not None else ""
-    if is_about == "payout" and resolution == "asked_again":
-        ask_about_payout(Payout.objects.get(pk=found.object_id or ""), now=now)
-        return
-    if is_about != "payment":
-        raise InvalidRequest("This can only be accepted.", field="resolution")
-    payment = Payment.objects.get(pk=found.object_id or "")
+    """
+    Do what the person chose.
+
+    :raises InvalidState: it did not help
+    :raises InvalidRequest: this kind of difference knows no such act
+    """
+    row = _object_of(found)
     if resolution == "asked_again":
-        before = payment.status
-        after = ask_about_payment(payment, now=now)
-        if after.status == before and after.attention:
-            raise InvalidState(f"The gateway said nothing new: it is still {after.status}.")
+        _ask_again(row, now)
+    elif not isinstance(row, Payment):
+        raise InvalidRequest("This can only be asked about, or accepted.", field="resolution")
     elif resolution == "deposited":
-        after = deposit(payment_id=payment.pk, now=now)
+        after = deposit(payment_id=row.pk, now=now)
         if after.status != Payment.Status.DEPOSITED:
             raise InvalidState(f"The deposit was refused: {after.deposit_refusal or after.status}.")
     else:
-        refund_payment(
-            tenant_id=payment.tenant_id,
-            payment_id=payment.pk,
+        made = refund_payment(
+            tenant_id=row.tenant_id,
+            payment_id=row.pk,
             amount=None,
             reason=note,
-            idempotency_key=f"discrepancy {found.pk}",
+            # Another one for each that failed.
+            idempotency_key=f"discrepancy {found.pk} {row.refunds.count()}",
             now=now,
+            only_undeposited=found.kind == Discrepancy.Kind.NOT_DEPOSITED,
         )
+        if made.refund.status == Refund.Status.FAILED:
+            raise InvalidState(f"The gateway refused the refund: {made.refund.failure_code}.")
+
+
+def _ask_again(row: Payment | Refund | Payout | None, now: dt.datetime) -> None:
+    if row is None or row.gateway_configuration.gateway == GatewayConfiguration.Gateway.BANK_FILE:
+        raise InvalidRequest("There is nobody to ask. It can only be accepted.", field="resolution")
+    before = row.status
+    try:
+        if isinstance(row, Payment):
+            after: Payment | Refund | Payout = ask_about_payment(row, now=now)
+        elif isinstance(row, Refund):
+            after = ask_about_refund(row, now=now, may_send=True)
+        else:
+            after = ask_about_payout(row, now=now, may_send=True)
+    except NoAnswer as fault:
+        raise InvalidState(f"The gateway says nothing of it: {fault}") from fault
+    if after.status == before and after.attention:
+        raise InvalidState(f"The gateway said nothing new: it is still {after.status}.")
+
+
+def _object_of(found: Discrepancy) -> Payment | Refund | Payout | None:
+    model = _MODELS.get(found.object_type)
+    return model._default_manager.filter(pk=found.object_id).first() if model else None
+
+
+def _lock_object(found: Discrepancy) -> None:
+    model = _MODELS.get(found.object_type)
+    if model is not None:
+        rows = model._default_manager.select_for_update(no_key=True).filter(pk=found.object_id)
+        rows.first()
+
+
+_MODELS: dict[str, type[Payment] | type[Refund] | type[Payout]] = {
+    "payment": Payment,
+    "refund": Refund,
+    "payout": Payout,
+}
 
 
 def _forget_attention(resolved: Discrepancy) -> None:
-    models = {"payment": Payment, "payout": Payout, "refund": Refund}
-    model = models.get(resolved.object_type)
-    if model is not None and resolved.object_id is not None:
+    model = _MODELS.get(resolved.object_type)
+    if model is not None:
         model._default_manager.filter(pk=resolved.object_id, attention=resolved.kind).update(
             attention=""
         )

@@ -33,9 +33,13 @@ from payments.gateways.port import (
 )
 from payments.gateways.registry import connect
 from payments.models import Discrepancy, Payment, Refund
+from payments.services.gateways import hold_gateway
+from payments.services.outcomes import QUESTIONS
 from payments.services.outcomes import move as move_payment
 from payments.services.waiting import (
+    NoAnswer,
     begin_waiting,
+    came_right,
     end_waiting,
     not_counted,
     reference_of,
@@ -62,14 +66,16 @@ def refund_payment(
     idempotency_key: str,
     now: dt.datetime,
     asked_by: str = "",
+    only_undeposited: bool = False,
 ) -> MadeRefund:
     """
     Pay a payment back, whole (`amount` None: what is left of it) or in part, in minor units.
 
-    Of a payment that was deposited, the account is debited. One that was not is paid back whole.
+    Of a payment that was deposited, the account is debited, unless `only_undeposited` refuses
+    that. One that was not is paid back whole.
 
     :raises NotFound: no such payment in this tenant
-    :raises InvalidState: it was not paid, or went back already
+    :raises InvalidState: it was not paid, went back already, or its gateway was deleted
     :raises RefundExceedsPayment: more than is left of it
     :raises IdempotencyConflict: the key was used for another request
     :raises DomainError: whatever the ledger refuses, such as insufficient funds
@@ -92,6 +98,9 @@ def refund_payment(
             )
             if payment is None:
                 raise NotFound("No such top-up.")
+            if only_undeposited and payment.status == Payment.Status.DEPOSITED:
+                raise InvalidState("It was deposited meanwhile.")
+            hold_gateway(payment.configuration_id)
             refund = _begun(payment, amount, reason, now)
             refund.idempotency_key = idempotency_key
             refund.request_fingerprint = request_fingerprint
@@ -117,7 +126,15 @@ def refund_payment(
 
 
 def send_refund(refund: Refund, *, now: dt.datetime) -> Refund:
-    """Ask the gateway for the refund; asked again, it is the same one."""
+    """
+    Ask the gateway for the refund; asked again, it is the same one. Nothing is sent for one that
+    has ended.
+    """
+    refund.refresh_from_db()
+    if refund.status not in (_S.CREATED, _S.UNKNOWN, _S.PENDING):
+        return refund
+    # Whether a word about this attempt says nothing of the one before.
+    was_sent = refund.status != _S.CREATED or refund.steps > 0
     payment = refund.payment
     try:
         report = connect(payment.configuration).refund(_order(refund))
@@ -127,26 +144,33 @@ def send_refund(refund: Refund, *, now: dt.datetime) -> Refund:
     except Uncertain as fault:
         return _settle(refund, _S.UNKNOWN, fault.code, now)
     except (Refused, NoSuchObject) as refusal:
-        if isinstance(refusal, Refused) and refusal.is_about_us:
-            # It may have been done before the credentials were refused.
-            tell_a_person(refund, Discrepancy.Kind.GATEWAY_REFUSES, now=now, theirs=refusal.detail)
+        if was_sent or (isinstance(refusal, Refused) and refusal.is_about_us):
+            # It may have been done before: this ends nothing.
+            kind = Discrepancy.Kind.GATEWAY_REFUSES
+            tell_a_person(refund, kind, now=now, ours=refund.status, theirs=refusal.detail)
             return refund
         return _settle(refund, _S.FAILED, refusal.code.lower() or "refused", now)
     return apply_refund_report(refund_id=refund.pk, report=report, now=now)
 
 
-def ask_about_refund(refund: Refund, *, now: dt.datetime) -> Refund:
-    """Ask the gateway what became of the refund; what it never got, it gets again."""
+def ask_about_refund(refund: Refund, *, now: dt.datetime, may_send: bool) -> Refund:
+    """
+    Ask the gateway what became of the refund; what it never got, it gets again if we `may_send`.
+
+    :raises NoAnswer: it does not say
+    """
     gateway = connect(refund.payment.configuration)
     try:
         report = gateway.get_refund(_order(refund), gateway_id=refund.gateway_refund_id)
-    except Unreachable:
+    except Unreachable as fault:
         not_counted(refund, now)
-        return refund
-    except NoSuchObject:
-        return refund if refund.gateway_refund_id else send_refund(refund, now=now)
-    except (Uncertain, Refused):
-        return refund
+        raise NoAnswer(fault.detail) from fault
+    except NoSuchObject as fault:
+        if may_send and not refund.gateway_refund_id:
+            return send_refund(refund, now=now)
+        raise NoAnswer(fault.detail) from fault
+    except (Uncertain, Refused) as fault:
+        raise NoAnswer(fault.detail) from fault
     return apply_refund_report(refund_id=refund.pk, report=report, now=now)
 
 
@@ -166,11 +190,25 @@ def apply_refund_report(*, refund_id: UUID, report: RefundReport, now: dt.dateti
                     theirs=" ".join(map(str, stated)),
                 )
                 return refund
+            if _contradicts(refund, report.state):
+                tell_a_person(
+                    refund,
+                    Discrepancy.Kind.REFUND_DIFFERS,
+                    now=now,
+                    ours=refund.status,
+                    theirs=report.raw_status,
+                )
+                return refund
             refund.gateway_refund_id = report.gateway_id[:100] or refund.gateway_refund_id
             refund.gateway_status = report.raw_status[:60]
             if report.state is State.SUCCEEDED:
                 _move(refund, _S.SUCCEEDED, now)
-            elif report.state in (State.FAILED, State.EXPIRED, State.REVERSED):
+            elif report.state in (
+                State.FAILED,
+                State.CANCELLED,
+                State.EXPIRED,
+                State.REVERSED,
+            ):
                 refund.failure_code = report.failure_code or report.state.value
                 _move(refund, _S.FAILED, now)
             else:
@@ -178,6 +216,13 @@ def apply_refund_report(*, refund_id: UUID, report: RefundReport, now: dt.dateti
         return refund
 
     return repeating(apply)
+
+
+def _contradicts(refund: Refund, state: State) -> bool:
+    """Whether the gateway says otherwise of a refund that has ended."""
+    if refund.status == _S.SUCCEEDED:
+        return state in (State.FAILED, State.CANCELLED, State.EXPIRED, State.REVERSED)
+    return refund.status == _S.FAILED and state is State.SUCCEEDED
 
 
 def _begun(payment: Payment, amount: int | None, reason: str, now: dt.datetime) -> Refund:
@@ -233,22 +278,26 @@ def _move(refund: Refund, status: Refund.Status, now: dt.datetime) -> None:
     refund.status = status
     if status in (_S.SUCCEEDED, _S.FAILED):
         end_waiting(refund, now)
-        refund.attention = ""
+        came_right(refund, *QUESTIONS, now=now)
     else:
         begin_waiting(refund, now)
     payment = refund.payment
     if status is _S.FAILED and refund.transaction_id is not None:
-        refund.return_transaction_id = _give_back(refund, now).id
+        refund.return_transaction_id = _give_back(refund, now)
     refund.save()
     if status is _S.SUCCEEDED:
         payment.refunded_amount += refund.amount
         is_whole = payment.refunded_amount == payment.amount
         if is_whole and payment.status in (Payment.Status.DEPOSITED, Payment.Status.REFUNDING):
-            payment.attention = ""
+            came_right(payment, Discrepancy.Kind.NOT_DEPOSITED, now=now)
             move_payment(payment, Payment.Status.REFUNDED, now)
         else:
             payment.updated_at = now
             payment.save()
+            if payment.status == Payment.Status.REVERSED:
+                # The gateway took the payment back, and paid this out all the same.
+                kind = Discrepancy.Kind.REFUND_DIFFERS
+                tell_a_person(refund, kind, now=now, ours="reversed", theirs="refunded too")
     elif status is _S.FAILED and payment.status == Payment.Status.REFUNDING:
         # It waits for its account again, and a person has been told.
         move_payment(payment, Payment.Status.DEPOSIT_PENDING, now)
@@ -263,28 +312,37 @@ def _move(refund: Refund, status: Refund.Status, now: dt.datetime) -> None:
     )
 
 
-def _give_back(refund: Refund, now: dt.datetime) -> PostedTransaction:
-    """Credit the account again; if it takes nothing, our suspense account keeps it for a person."""
-    account_id = refund.payment.account_id
+def _give_back(refund: Refund, now: dt.datetime) -> UUID:
+    """
+    Credit the account again; if it takes nothing, our suspense account keeps it for a person.
+
+    Of a payment that was reversed meanwhile, the gateway took this part too: it goes back to the
+    account and out of it again. Returns the transaction that gave it back.
+    """
+    payment = refund.payment
+    account_id = payment.account_id
     try:
-        return _post(refund, "refund_return", account_id, refund.amount, now)
+        posted = _post(refund, "refund_return", account_id, refund.amount, now)
     except DomainError as refusal:
-        suspense = internal_account(
+        account_id = internal_account(
             tenant_id=refund.tenant_id,
             role=Account.Role.SUSPENSE,
             currency=refund.currency,
             now=now,
         )
-        posted = _post(refund, "refund_return", suspense, refund.amount, now)
-        tell_a_person(
-            refund,
-            Discrepancy.Kind.RETURN_REFUSED,
-            now=now,
-            ours=f"{refund.amount} {refund.currency} of account {account_id} in suspense",
-            theirs=refund.failure_code,
-            refusal=refusal.code,
-        )
-        return posted
+        posted = _post(refund, "refund_return", account_id, refund.amount, now)
+        if payment.status != Payment.Status.REVERSED:
+            tell_a_person(
+                refund,
+                Discrepancy.Kind.RETURN_REFUSED,
+                now=now,
+                ours=f"{refund.amount} {refund.currency} of {payment.account_id} in suspense",
+                theirs=refund.failure_code,
+                refusal=refusal.code,
+            )
+    if payment.status == Payment.Status.REVERSED:
+        _post(refund, "chargeback", account_id, -refund.amount, now)
+    return posted.id
 
 
 def _post(

@@ -35,8 +35,8 @@ from payments.gateways.port import (
 from payments.gateways.registry import CAPABILITIES, connect, notify_url
 from payments.gateways.sandbox.cards import SANDBOX_CARDS
 from payments.models import GatewayConfiguration, Payment
-from payments.services.gateways import candidates
-from payments.services.outcomes import SEND_AGAIN, apply_report, deposit, move
+from payments.services.gateways import candidates, hold_gateway
+from payments.services.outcomes import SEND_AGAIN, StaleReport, apply_report, deposit, move
 from payments.services.waiting import begin_waiting, reference_of
 
 _KEY_TAKEN = "payment_idempotency_key_unique"
@@ -140,6 +140,7 @@ def _begin(
                 return earlier, False
             _attempt_again(earlier, configuration, now)
             return earlier, True
+        hold_gateway(configuration.pk)
         payment_id = new_id()
         payment = Payment.objects.create(
             id=payment_id,
@@ -180,6 +181,7 @@ def _begin(
 
 def _attempt_again(payment: Payment, configuration: GatewayConfiguration, now: dt.datetime) -> None:
     """Begin another attempt at a payment that no gateway has seen."""
+    hold_gateway(configuration.pk)
     payment.attempt += 1
     payment.reference = reference_of("TU", payment.pk, payment.attempt)
     payment.configuration = configuration
@@ -215,7 +217,13 @@ def _send(
             if is_our_fault:
                 raise GatewayError(f"{configuration.gateway}: {refusal.detail}") from refusal
             return payment
-        payment = apply_report(payment_id=payment.pk, report=report, now=now)
+        try:
+            payment = apply_report(
+                payment_id=payment.pk, report=report, asked_as=Payment.Status.CREATED, now=now
+            )
+        except StaleReport:
+            # Its notification was faster than this answer, and has it all.
+            return Payment.objects.get(pk=payment.pk)
         if payment.status == Payment.Status.PAID:
             payment = deposit(payment_id=payment.pk, now=now)
         return payment

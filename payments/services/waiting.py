@@ -14,6 +14,7 @@ from uuid import UUID
 
 from django.db import connection, transaction
 
+from core.caller import current_caller
 from core.changes import record_change
 from core.ids import new_id
 from payments.models import Discrepancy, Payment, Payout, Refund
@@ -32,6 +33,8 @@ ASK_AFTER = (
 )
 ASK_EVERY = dt.timedelta(days=1)
 STEPS_MAX = 60
+# Between two tries to reach a gateway that does not answer at all.
+LONGEST_PAUSE = dt.timedelta(hours=1)
 # A deposit that the ledger refuses may be taken any time: an account is unfrozen.
 DEPOSIT_EVERY = dt.timedelta(hours=6)
 
@@ -52,31 +55,66 @@ def claim_due(model: type[W], *, now: dt.datetime, limit: int) -> list[W]:
         due = model._default_manager.filter(next_step_at__lte=now).order_by("next_step_at", "pk")
         rows = list(due.select_for_update(skip_locked=True, no_key=True)[:limit])
         for row in rows:
-            row.steps += 1
+            row.steps = min(row.steps + 1, STEPS_MAX)
             row.next_step_at = _next_step(row, now)
         if rows:
             model._default_manager.bulk_update(rows, ["steps", "next_step_at"])
     return rows
 
 
-def not_counted(row: Payment | Refund | Payout, now: dt.datetime) -> None:
-    """Take back a step in which nothing could be asked, and try again in a minute."""
+class NoAnswer(Exception):
+    """A gateway was asked, and said nothing that tells where the object stands."""
+
+
+def not_counted(row: W, now: dt.datetime) -> None:
+    """
+    Take back a step in which nothing could be asked, and try again: in a minute at first, then in
+    a tenth of the time that has passed, an hour at most. After a day a person is told.
+    """
+    if row.next_step_at is None:
+        return
+    waited = now - row.waiting_since
+    pause = min(max(waited / 10, ASK_AFTER[0]), LONGEST_PAUSE)
     type(row)._default_manager.filter(pk=row.pk, next_step_at=row.next_step_at).update(
-        steps=max(row.steps - 1, 0), next_step_at=now + ASK_AFTER[0]
+        steps=max(row.steps - 1, 0), next_step_at=now + pause
     )
+    if waited >= ASK_AFTER[-1]:
+        tell_a_person(
+            row, Discrepancy.Kind.UNKNOWN_OUTCOME, now=now, ours=row.status, theirs="unreachable"
+        )
 
 
-def is_for_a_person(row: Payment | Refund | Payout) -> bool:
-    """Say whether all of the questions were asked in vain."""
-    return row.steps >= len(ASK_AFTER)
+def tell_if_asked_in_vain(row: W, now: dt.datetime) -> None:
+    """Tell a person once all of the questions were asked and the row still waits."""
+    if row.steps >= len(ASK_AFTER) and row.next_step_at is not None:
+        tell_a_person(
+            row, Discrepancy.Kind.UNKNOWN_OUTCOME, now=now, ours=row.status, theirs="open"
+        )
+
+
+def came_right(row: W, *kinds: str, now: dt.datetime) -> None:
+    """Close what was open about the row, since it has come right by itself."""
+    still_open = Discrepancy.objects.filter(
+        tenant_id=row.tenant_id, reference=row.reference, kind__in=kinds, status="open"
+    )
+    closed = still_open.update(
+        status=Discrepancy.Status.RESOLVED,
+        resolution="came_right",
+        resolved_by=current_caller().actor_id,
+        resolved_at=now,
+    )
+    if closed or row.attention in kinds:
+        type(row)._default_manager.filter(pk=row.pk, attention__in=kinds).update(attention="")
+        row.attention = "" if row.attention in kinds else row.attention
 
 
 def _next_step(row: Payment | Refund | Payout, now: dt.datetime) -> dt.datetime | None:
-    if row.steps >= STEPS_MAX:
-        return None
     is_deposit = isinstance(row, Payment) and row.status in ("paid", "deposit_pending")
     if is_deposit and row.steps > 3:
         return now + DEPOSIT_EVERY
+    if row.steps >= STEPS_MAX:
+        # Two months of a gateway that knows nothing. A person has been told long since.
+        return None
     if row.steps >= len(ASK_AFTER):
         return now + ASK_EVERY
     # Where nobody looked for a while, the questions do not all come at once.

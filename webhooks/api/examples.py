@@ -24,6 +24,22 @@ _EVENT: dict[str, Any] = {
     "received_at": "2026-01-31T12:00:00Z",
     "processed_at": "2026-01-31T12:00:01Z",
 }
+NOTIFICATION = OpenApiExample(
+    "the sandbox's",
+    {
+        "id": "evt_0a1b2c3d",
+        "type": "payment.succeeded",
+        "created_at": "2026-01-31T12:00:00Z",
+        "data": {
+            "id": "pay_0a1b2c3d",
+            "reference": "TU-AGM4BXT6K5YABAAAAAAAAAAAAM-1",
+            "amount": 5000,
+            "currency": "USD",
+            "status": "succeeded",
+        },
+    },
+    request_only=True,
+)
 RECEIVED = OpenApiExample("taken", {"received": True}, response_only=True, status_codes=["200"])
 EVENT = OpenApiExample("nothing of ours", _EVENT, response_only=True, status_codes=["200"])
 FAILED = OpenApiExample(

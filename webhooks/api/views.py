@@ -5,11 +5,13 @@ from uuid import UUID
 
 import structlog
 from django.conf import settings
-from django.db.models import QuerySet
+from django.core.exceptions import RequestDataTooBig
+from django.db.models import Prefetch, QuerySet
 from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework.mixins import ListModelMixin, RetrieveModelMixin
+from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -21,10 +23,22 @@ from core.permissions import Permission
 from payments.gateways.port import Unreadable
 from webhooks import services
 from webhooks.api import examples, serializers
-from webhooks.models import InboundEvent
+from webhooks.models import InboundAttempt, InboundEvent
 from webhooks.queries import receiver_of
 
 logger = structlog.get_logger(__name__)
+
+
+class _WhateverIsAccepted(BaseContentNegotiation):
+    """A notification is not refused for what its sender would like to read: it reads the status."""
+
+    def select_parser(self, request: Request, parsers: Any) -> Any:
+        return parsers[0]
+
+    def select_renderer(
+        self, request: Request, renderers: Any, format_suffix: str | None = None
+    ) -> Any:
+        return renderers[0], renderers[0].media_type
 
 
 @extend_schema(tags=["Webhooks"], auth=[])
@@ -38,6 +52,7 @@ class GatewayWebhookViewSet(FlorinViewSet[Any]):
     authentication_classes = ()
     permission_classes = (AllowAny,)
     serializer_class = serializers.ReceivedResponse
+    content_negotiation_class = _WhateverIsAccepted
     # Theirs is the event's own identity.
     takes_idempotency_key = False
 
@@ -53,7 +68,7 @@ class GatewayWebhookViewSet(FlorinViewSet[Any]):
         ),
         request={"application/json": OpenApiTypes.OBJECT},
         responses={200: serializers.ReceivedResponse},
-        examples=[examples.RECEIVED],
+        examples=[examples.NOTIFICATION, examples.RECEIVED],
     )
     def create(self, request: Request, gateway: str, configuration_id: UUID) -> Response:
         try:
@@ -85,7 +100,10 @@ class GatewayWebhookViewSet(FlorinViewSet[Any]):
         too_large = PayloadTooLarge("A notification is smaller than this.")
         if stated.isdecimal() and int(stated) > settings.WEBHOOK_BODY_SIZE_MAX:
             raise too_large
-        body = request._request.body
+        try:
+            body = request._request.body
+        except RequestDataTooBig as error:
+            raise too_large from error
         if len(body) > settings.WEBHOOK_BODY_SIZE_MAX:
             raise too_large
         return body
@@ -115,7 +133,11 @@ class FailedWebhookViewSet(ListModelMixin, RetrieveModelMixin, TenantViewSet[Inb
     }
 
     def get_queryset(self) -> QuerySet[InboundEvent]:
-        return super().get_queryset().filter(status=InboundEvent.Status.FAILED)
+        failed = super().get_queryset().filter(status=InboundEvent.Status.FAILED)
+        if self.action != "retrieve":
+            return failed
+        in_order = InboundAttempt.objects.order_by("number")
+        return failed.prefetch_related(Prefetch("attempt_log", queryset=in_order))
 
     def get_serializer_class(self) -> Any:
         if self.action == "retrieve":

@@ -13,6 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from core.api.filters import DjangoFilterBackend
+from core.api.schema import CALLS_GATEWAY
 from core.api.views import TenantViewSet
 from core.money import Money
 from core.permissions import Permission
@@ -61,6 +62,7 @@ class TopUpViewSet(ListModelMixin, TenantViewSet[Payment]):
             " are taken by the sandbox only. After a 502 or 503 nothing was asked for: send it"
             " again with the same key."
         ),
+        extensions=CALLS_GATEWAY,
         request=shapes.TopUpRequest,
         responses={201: shapes.TopUpResponse, 202: shapes.TopUpResponse},
         examples=[

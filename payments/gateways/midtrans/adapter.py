@@ -10,7 +10,7 @@ import datetime as dt
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from payments.gateways import wire
@@ -43,13 +43,18 @@ CHECKOUT_MINUTES = 60
 # Longer ones are ignored without a word.
 IDEMPOTENCY_KEY_LENGTH_MAX = 36
 
+# Of what was captured or settled. Other methods than cards have no such word.
+_STATES_BY_FRAUD = {
+    "": State.SUCCEEDED,
+    "accept": State.SUCCEEDED,
+    "challenge": State.REVIEW,
+    "deny": State.FAILED,
+}
 _STATES = {
     "pending": State.PENDING,
     "authorize": State.REVIEW,
-    "capture": State.SUCCEEDED,
-    "settlement": State.SUCCEEDED,
     "deny": State.FAILED,
-    "cancel": State.FAILED,
+    "cancel": State.CANCELLED,
     "expire": State.EXPIRED,
     "failure": State.FAILED,
     "refund": State.SUCCEEDED,
@@ -59,19 +64,21 @@ _STATES = {
     "partial_chargeback": State.REVIEW,
 }
 _SIGNED = ("order_id", "status_code", "gross_amount")
+# How Snap says that it has the order id already, in the account's language.
+_TAKEN = ("already been taken", "sudah digunakan")
 
 
 @dataclass(frozen=True, slots=True)
 class Midtrans:
     core: Caller
     snap: Caller
-    server_key: str
+    server_key: str = field(repr=False)
 
     def create_payment(self, order: PaymentOrder) -> PaymentReport:
         try:
             return self._charge(order) if order.token else self._open_checkout(order)
         except Refused as refusal:
-            if refusal.code == "406" or "already been taken" in refusal.detail:
+            if refusal.code == "406" or any(word in refusal.detail for word in _TAKEN):
                 # Ours, from an attempt whose answer was lost: ask what became of it.
                 raise Uncertain("Midtrans has this order already.", code="406") from refusal
             raise
@@ -136,22 +143,41 @@ class Midtrans:
             if refusal.code != "412":
                 raise
             return self._cancel(order, path)
+        raw = wire.text(told, "transaction_status")
+        if raw not in ("refund", "partial_refund"):
+            raise Uncertain(f"Midtrans says {raw[:40]!r} to a refund.", code="status")
         return RefundReport(
             gateway_id=wire.text(told, "refund_chargeback_id") or order.reference,
             reference=order.reference,
             state=State.SUCCEEDED,
-            raw_status=wire.text(told, "transaction_status"),
+            raw_status=raw,
             amount=order.amount,
         )
 
     def _cancel(self, order: RefundOrder, path: str) -> RefundReport:
-        """Undo a card payment that has not settled: it cannot be refunded yet, only cancelled."""
-        if order.amount != order.payment_amount:
-            raise Unreachable("A part is refunded once the payment settles.", code="not_settled")
-        told = _meant(self.core.post("refund", f"{path}/cancel", {}, may_repeat=True))
+        """
+        Undo a card payment that has not settled: it cannot be refunded yet, only cancelled.
+
+        :raises Unreachable: later it may be refunded
+        :raises Uncertain: it may have been cancelled
+        :raises Refused: it cannot be, now or later
+        """
+        told = _meant(self.core.get("get_refund", f"{path}/status"))
+        if wire.text(told, "transaction_status") == "capture":
+            if order.amount != order.payment_amount:
+                raise Unreachable("A part is refunded once it settles.", code="not_settled")
+            try:
+                told = _meant(self.core.post("refund", f"{path}/cancel", {}, may_repeat=True))
+            except Refused as refusal:
+                if refusal.code != "412":
+                    raise
+                # By an attempt whose answer was lost, perhaps.
+                raise Uncertain("It was cancelled, or has settled.", code="412") from refusal
+            if wire.text(told, "transaction_status") != "cancel":
+                raise Uncertain("Midtrans does not say that it is cancelled.", code="status")
         raw = wire.text(told, "transaction_status")
-        if raw != "cancel":
-            raise Uncertain(f"Midtrans says {raw[:40]!r} to a cancellation.", code="status")
+        if raw != "cancel" or order.amount != order.payment_amount:
+            raise Refused(f"Midtrans refunds no payment that is {raw[:40]!r}.", code="412")
         return RefundReport(
             gateway_id=wire.text(told, "transaction_id"),
             reference=order.reference,
@@ -206,15 +232,16 @@ class Midtrans:
         )
         if not transaction_id or not raw:
             raise Unreadable("It names no transaction.")
+        state = _state(told)
         return Notification(
             event_id=_event_id(told),
             kind=Kind.PAYMENT,
             reference=wire.text(told, "order_id"),
             gateway_id=transaction_id,
-            state=_state(told),
+            state=state,
             raw_status=raw,
             failure_code=_failure_code(told),
-            is_settled=raw == "settlement",
+            is_settled=state is State.SUCCEEDED and raw == "settlement",
         )
 
     def list_payments(self, *, since: dt.datetime) -> list[PaymentReport] | None:
@@ -247,6 +274,7 @@ def _meant(answer: Answer) -> Mapping[str, Any]:
 
     :raises NoSuchObject: there is none
     :raises Refused: nothing was done
+    :raises Unreachable: nothing was done, and later it may be
     :raises Uncertain: a fault of theirs, or no sense in it
     """
     told = wire.fields(answer.body)
@@ -255,17 +283,18 @@ def _meant(answer: Answer) -> Mapping[str, Any]:
         raise NoSuchObject(detail or "Midtrans has no such transaction.", code=code)
     if wire.text(told, "transaction_status") and code in ("200", "201", "202", "407"):
         return told
+    if code == "429":
+        raise Unreachable(detail or "Midtrans has had too many requests.", code="rate_limited")
     if code.startswith("4"):
         raise Refused(detail or f"Midtrans answers {code}.", code=code)
     raise Uncertain(detail or "Midtrans's answer says nothing of the payment.", code=code)
 
 
 def _state(told: Mapping[str, Any]) -> State | None:
+    """Return what the two words mean together; None: we do not know one of them."""
     raw, fraud = wire.text(told, "transaction_status"), wire.text(told, "fraud_status")
-    if raw == "capture" and fraud == "challenge":
-        return State.REVIEW
-    if raw in ("capture", "settlement") and fraud == "deny":
-        return State.FAILED
+    if raw in ("capture", "settlement"):
+        return _STATES_BY_FRAUD.get(fraud)
     return _STATES.get(raw)
 
 
@@ -284,8 +313,8 @@ def _payment(told: Mapping[str, Any], reference: str, *, method: str) -> Payment
         state=state,
         raw_status=raw,
         amount=amount,
-        is_settled=raw in ("settlement", "refund", "partial_refund"),
-        refunded=wire.money(refunded, "IDR").minor_units if refunded is not None else 0,
+        is_settled=state is State.SUCCEEDED and raw != "capture",
+        refunded=0 if refunded is None else wire.money(refunded, "IDR").minor_units,
         redirect_url=wire.text(told, "redirect_url"),
         failure_code=_failure_code(told),
         failure_detail=wire.text(told, "channel_response_message"),
@@ -302,7 +331,7 @@ def _asked_amount(told: Mapping[str, Any]) -> Any:
 
 
 def _failure_code(told: Mapping[str, Any]) -> str:
-    if _state(told) not in (State.FAILED, State.EXPIRED):
+    if _state(told) not in (State.FAILED, State.CANCELLED, State.EXPIRED):
         return ""
     return (wire.text(told, "channel_response_code") or wire.text(told, "transaction_status"))[:64]
 

@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from payments.gateways import wire
@@ -35,9 +35,10 @@ from payments.gateways.port import (
 
 CAPABILITIES = Capabilities(takes_test_cards=True, credentials=("secret_key",), modes=("test",))
 LIST_PAGE = 100
-LIST_MAX = 10_000
+LIST_MAX = 100_000
 # A notification that was signed longer ago is a replay.
 SIGNED_WITHIN_S = 24 * 3600
+TIMESTAMP_LENGTH_MAX = 12
 
 _PAYMENT_STATES = {
     "pending": State.PENDING,
@@ -69,7 +70,7 @@ _STATES_BY_KIND = {
 @dataclass(frozen=True, slots=True)
 class Sandbox:
     caller: Caller
-    secret_key: str
+    secret_key: str = field(repr=False)
 
     def create_payment(self, order: PaymentOrder) -> PaymentReport:
         body = {
@@ -162,7 +163,8 @@ class Sandbox:
             for key in (self.secret_key, *secrets)
             for each in given
         ]
-        is_timely = sent_at.isdecimal() and abs(time.time() - int(sent_at)) < SIGNED_WITHIN_S
+        is_time = sent_at.isdecimal() and len(sent_at) <= TIMESTAMP_LENGTH_MAX
+        is_timely = is_time and abs(time.time() - int(sent_at)) < SIGNED_WITHIN_S
         if not any(matches) or not event_id or not is_timely:
             raise Unauthentic("The signature is not the sandbox's.")
         told = wire.notification(body)
@@ -187,11 +189,12 @@ class Sandbox:
         params = {"created_after": since.astimezone(dt.UTC).isoformat(), "limit": str(LIST_PAGE)}
         while len(listed) < LIST_MAX:
             body = self.caller.get("list_payments", "/sandbox/v1/payments", **params).body
-            listed += [_payment(each) for each in wire.items(body, "data")]
-            if not listed or not wire.fields(body).get("has_more"):
-                break
-            params["after"] = listed[-1].gateway_id
-        return listed
+            page = [_payment(each) for each in wire.items(body, "data")]
+            listed += page
+            if not page or not wire.fields(body).get("has_more"):
+                return listed
+            params["after"] = page[-1].gateway_id
+        raise Uncertain("There are more payments than we look at.", code="too_many")
 
 
 def make(caller: Caller, credentials: Mapping[str, str]) -> Sandbox:

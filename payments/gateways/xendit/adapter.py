@@ -37,7 +37,7 @@ CAPABILITIES = Capabilities(
     needs_webhook_secret=True,
 )
 LIST_PAGE = 100
-LIST_MAX = 10_000
+LIST_MAX = 100_000
 CHECKOUT_S = 3600
 
 _LINK_STATES = {
@@ -147,7 +147,10 @@ class Xendit:
             )
         else:
             found = wire.items(self.caller.get("get_payment", path, external_id=reference).body)
-        return _most_telling([read(each) for each in found])
+        name = "reference_id" if method == "token" else "external_id"
+        # Whether or not the list was filtered: another's payment is not ours.
+        ours = [each for each in found if wire.text(each, name) == reference]
+        return _most_telling([read(each) for each in ours])
 
     def refund(self, order: RefundOrder) -> RefundReport:
         of = "payment_request_id" if order.payment_method == "token" else "invoice_id"
@@ -167,10 +170,13 @@ class Xendit:
             path = f"/refunds/{wire.segment(gateway_id)}"
             return _refund(self.caller.get("get_refund", path).body)
         of = "payment_request_id" if order.payment_method == "token" else "invoice_id"
-        found = self.caller.get("get_refund", "/refunds", **{of: order.payment_gateway_id}).body
+        params = {of: order.payment_gateway_id, "limit": str(LIST_PAGE)}
+        found = self.caller.get("get_refund", "/refunds", **params).body
         for each in wire.items(found, "data"):
             if wire.text(each, "reference_id") == order.reference:
                 return _refund(each)
+        if wire.fields(found).get("has_more"):
+            raise Uncertain("The payment has more refunds than Xendit lists.", code="has_more")
         raise NoSuchObject("Xendit has no refund of this reference.")
 
     def create_payout(self, order: PayoutOrder) -> PayoutReport:
@@ -197,7 +203,8 @@ class Xendit:
             return _payout(self.caller.get("get_payout", path).body)
         found = self.caller.get("get_payout", "/v2/payouts", reference_id=reference).body
         for each in wire.items(found, "data"):
-            return _payout(each)
+            if wire.text(each, "reference_id") == reference:
+                return _payout(each)
         raise NoSuchObject("Xendit has no payout of this reference.")
 
     def verify_and_parse(
@@ -206,7 +213,7 @@ class Xendit:
         token = headers.get("x-callback-token", "")
         # All are compared, so that the time says nothing of which one it was.
         matches = [hmac.compare_digest(token.encode(), secret.encode()) for secret in secrets]
-        if not any(matches):
+        if not token or not any(matches):
             raise Unauthentic("The callback token is not ours.")
         told = wire.notification(body)
         return _event(told, headers) if "event" in told else _link_callback(told, headers)
@@ -218,9 +225,9 @@ class Xendit:
             page = wire.items(self.caller.get("list_payments", "/v2/invoices", **params).body)
             listed += [_link(each) for each in page]
             if len(page) < LIST_PAGE:
-                break
+                return listed
             params["last_invoice"] = wire.text(page[-1], "id")
-        return listed
+        raise Uncertain("There are more payments than we look at.", code="too_many")
 
 
 def make(caller: Caller, credentials: Mapping[str, str]) -> Xendit:
@@ -328,22 +335,24 @@ def _event(told: Mapping[str, Any], headers: Mapping[str, str]) -> Notification:
     event, data = wire.text(told, "event"), told.get("data")
     if not isinstance(data, dict):
         raise Unreadable("The event has no data.")
-    ids = [wire.text(data, name) for name in ("payment_session_id", "payment_id", "id")]
-    object_id = next((id_ for id_ in ids if id_), "")
-    if not object_id:
+    kind = _PREFIXES.get(event.partition(".")[0], Kind.OTHER)
+    # A refund names its payment too; several refunds name the same.
+    names = ("payment_session_id", "payment_id", "id") if kind is Kind.PAYMENT else ("id",)
+    object_id = next((id_ for name in names if (id_ := wire.text(data, name))), "")
+    if not object_id and kind is not Kind.OTHER:
         raise Unreadable("The event names no object.")
     captures = data.get("captures")
     last = captures[-1] if isinstance(captures, list) and captures else None
     capture_id = wire.text(last, "capture_id") if isinstance(last, dict) else ""
-    kind = _PREFIXES.get(event.partition(".")[0], Kind.OTHER)
     # `created` at the top is when it was sent, and changes with each delivery.
     part = wire.text(data, "status") if kind is Kind.REFUND else capture_id
     derived = f"{event}:{object_id}" + (f":{part or '-'}" if kind is not Kind.PAYOUT else "")
+    payment_id = wire.text(data, "payment_request_id") if kind is Kind.PAYMENT else ""
     return Notification(
         event_id=(headers.get("webhook-id") or derived)[:255],
         kind=kind,
         reference=wire.text(data, "reference_id"),
-        gateway_id=wire.text(data, "payment_request_id") or object_id,
+        gateway_id=payment_id or object_id,
         state=_EVENT_STATES.get(event),
         raw_status=wire.text(data, "status") or event,
         failure_code=wire.text(data, "failure_code").lower()[:64],

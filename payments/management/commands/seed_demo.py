@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import httpx
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
@@ -20,6 +21,8 @@ from identity.errors import RefusedKey
 from identity.models import Tenant, User
 from ledger import services as ledger
 from payments import services as payments
+from payments.gateways.registry import credentials_of, notify_url, webhook_secrets_of
+from payments.models import GatewayConfiguration
 
 ADMIN_EMAIL = "admin@demo.test"
 _NAMES = ["Ayu Lestari", "Budi Santoso", "Citra Dewi", "Daniel Tan", "Nurul Huda"]
@@ -43,11 +46,13 @@ class Command(BaseCommand):
             "FLORIN_URL": os.environ.get("FLORIN_URL", "http://127.0.0.1:8000"),
             "FLORIN_API_KEY": _key(demo, known.get("FLORIN_API_KEY")),
             "FLORIN_OTHER_API_KEY": _key(other, known.get("FLORIN_OTHER_API_KEY")),
+            "SANDBOX_URL": settings.GATEWAY_URLS["sandbox", "test"],
             "FLORIN_ADMIN_EMAIL": ADMIN_EMAIL,
             "FLORIN_ADMIN_PASSWORD": _admin(demo, known.get("FLORIN_ADMIN_PASSWORD")),
         }
         _write(path, written)
         _seed_accounts(demo.pk)
+        _seed_gateways(demo.pk)
         self.stdout.write(f"Demo tenants are ready; keys and logins are in {path.name}.")
 
 
@@ -145,6 +150,83 @@ def _seed_accounts(tenant_id: UUID) -> None:
     accounts.freeze_account(
         tenant_id=tenant_id, account_id=made[-1].pk, reason="Documents are missing", now=now
     )
+
+
+def _seed_gateways(tenant_id: UUID) -> None:
+    """The sandbox, Xendit and Midtrans as the simulator plays them, and a bank by file. Once."""
+    simulator = settings.GATEWAY_URLS["sandbox", "test"]
+    if not simulator:
+        return
+    now = timezone.now()
+    known = GatewayConfiguration.objects.filter(tenant_id=tenant_id)
+    for new in _GATEWAYS:
+        if not known.filter(gateway=new["gateway"]).exists():
+            payments.add_gateway(
+                tenant_id=tenant_id,
+                new=payments.NewGateway(mode="test", **_with_secrets(new)),
+                now=now,
+            )
+    xendit = known.filter(gateway="xendit", deleted_at=None).first()
+    if xendit is None or not settings.GATEWAY_URLS["xendit", "test"].startswith(simulator):
+        return
+    # What one enters in Xendit's dashboard.
+    [token] = webhook_secrets_of(xendit, now)[:1]
+    account = {
+        "gateway": "xendit",
+        "key": credentials_of(xendit)["secret_key"],
+        "webhook_url": notify_url(xendit),
+        "webhook_token": token,
+    }
+    httpx.post(f"{simulator}/_sim/accounts", json=account, timeout=10).raise_for_status()
+
+
+_GATEWAYS: list[dict[str, Any]] = [
+    {
+        "gateway": "sandbox",
+        "name": "Sandbox",
+        "currencies": ["MYR", "USD", "EUR", "IDR", "SGD"],
+        "priority": 10,
+        "credentials": {"secret_key": "sk_sandbox_{}"},
+    },
+    {
+        "gateway": "xendit",
+        "name": "Xendit, simulated",
+        "currencies": ["IDR", "MYR", "USD"],
+        "priority": 20,
+        "credentials": {"secret_key": "xnd_development_{}"},
+        "webhook_secret": "callback-{}",
+    },
+    {
+        "gateway": "midtrans",
+        "name": "Midtrans, simulated",
+        "currencies": ["IDR"],
+        "priority": 30,
+        "credentials": {"server_key": "SB-Mid-server-{}"},
+    },
+    {
+        "gateway": "bank_file",
+        "name": "House bank, by file",
+        "currencies": ["EUR"],
+        "priority": 40,
+        "credentials": {
+            "debtor_name": "Demo Bank",
+            "debtor_account": "DE75512108001245126199",
+            "debtor_country": "DE",
+            "debtor_bic": "SOGEDEFFXXX",
+            "debtor_town": "Berlin",
+        },
+    },
+]
+
+
+def _with_secrets(new: dict[str, Any]) -> dict[str, Any]:
+    """Return the gateway with secrets of its own where the braces are."""
+    made = {**new, "credentials": {}}
+    for name, value in new["credentials"].items():
+        made["credentials"][name] = value.format(secrets.token_hex(16))
+    if "webhook_secret" in new:
+        made["webhook_secret"] = new["webhook_secret"].format(secrets.token_hex(16))
+    return made
 
 
 def _account(tenant_id: UUID, number: int, name: str) -> Account:

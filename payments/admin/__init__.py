@@ -1,0 +1,9 @@
+"""
+Gateways and what goes through them in the back office: looked at here, changed by services only.
+
+A module for each screen; `words` has the sentences, `columns` what lists have in common.
+"""
+
+from payments.admin import discrepancies, gateways, payouts, topups
+
+__all__ = ["discrepancies", "gateways", "payouts", "topups"]
