@@ -87,6 +87,8 @@ def _refuse_insecure_production() -> None:
             "ENCRYPTION_KEYS must hold keys of your own"
             " (FLORIN_MODE=development manage.py make_encryption_key makes one)"
         )
+    if not env.str("PUBLIC_URL", default="").startswith("https://"):
+        faults.append("PUBLIC_URL must be the https address that gateways and payers reach")
     if faults:
         raise ImproperlyConfigured("Production refuses to start: " + "; ".join(faults) + ".")
 
@@ -284,6 +286,9 @@ GATEWAY_URLS: dict[tuple[str, str], str] = {
 }
 GATEWAY_CONNECT_TIMEOUT_S = env.float("GATEWAY_CONNECT_TIMEOUT_S", default=3.0)
 GATEWAY_READ_TIMEOUT_S = env.float("GATEWAY_READ_TIMEOUT_S", default=15.0)
+# How many requests of a web process may wait for a gateway at once. Below its threads: what needs
+# no gateway is served beside them.
+GATEWAY_WAITING_MAX = env.int("GATEWAY_WAITING_MAX", default=3)
 # After which a top-up that was paid but could not be credited is paid back; 0: never by itself.
 TOPUP_REFUND_AFTER_DAYS = env.int("TOPUP_REFUND_AFTER_DAYS", default=7)
 # Where pain.001 files are put for the bank's SFTP client to take; empty: staff download them.

@@ -5,15 +5,17 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from uuid import UUID
 
 import pytest
+from django.conf import settings
 from django.utils import timezone
 
 from core.money import Money
 from identity.models import Tenant
 from identity.services import create_api_key
 from ledger.services import place_hold
-from tests import making
+from tests import gateways, making
 from tests.serving import web_server
 
 RULES = Path(__file__).with_name("schemathesis.toml")
@@ -33,12 +35,12 @@ WITHOUT_LIMITS = {
 _IDS = """
 [[operations]]
 include-path-regex = "^/api/v1/{path}/"
-parameters = {{ "path.id" = {ids}, "path.account_id" = {ids} }}
+parameters = {{ "path.id" = {ids}, "path.account_id" = {ids}, "path.topup_id" = {ids} }}
 """
 
 
 @pytest.fixture
-def config(tenant: Tenant, tmp_path: Path) -> Path:
+def config(tenant: Tenant, sandbox: gateways.Sandbox, tmp_path: Path) -> Path:
     account = making.open_account(tenant, balance=1_000_000)
     other = making.open_account(tenant)
     moved = making.transfer(account, other, 10)
@@ -56,6 +58,13 @@ def config(tenant: Tenant, tmp_path: Path) -> Path:
         "transactions": moved.id,
         "holds": placed.hold.pk,
     }
+    made = gateways.one_of_everything(tenant, account)
+    ids |= {
+        "topups": UUID(made["topup"]),
+        "payouts": UUID(made["payout"]),
+        "gateways": UUID(made["gateway"]),
+        "webhooks/failed": UUID(made["failed_webhook"]),
+    }
     path = tmp_path / "schemathesis.toml"
     path.write_text(
         RULES.read_text()
@@ -66,12 +75,13 @@ def config(tenant: Tenant, tmp_path: Path) -> Path:
 
 @pytest.mark.django_db(transaction=True)
 def test_every_operation_keeps_to_the_document(
-    tenant: Tenant, config: Path, tmp_path: Path
+    tenant: Tenant, sandbox: gateways.Sandbox, config: Path, tmp_path: Path
 ) -> None:
     key = create_api_key(tenant_id=tenant.pk, name="k", scopes=["admin"], now=timezone.now())
     program = Path(sys.executable).with_name("schemathesis")
 
-    with web_server(tmp_path / "web.log", **WITHOUT_LIMITS) as url:
+    reached = {"SANDBOX_URL": sandbox.url, "ENCRYPTION_KEYS": ",".join(settings.ENCRYPTION_KEYS)}
+    with web_server(tmp_path / "web.log", **WITHOUT_LIMITS, **reached) as url:
         done = subprocess.run(
             [
                 *(program, "--config-file", config, "run", f"{url}/api/schema/"),
@@ -87,7 +97,7 @@ def test_every_operation_keeps_to_the_document(
 
     report = done.stdout[-6_000:]
     assert done.returncode == 0, report
-    assert re.search(r"Tested: +43\b", report), report
+    assert re.search(r"Tested: +60\b", report), report
     made = re.search(r"(\d+) generated, \1 passed|(\d+) generated, (\d+) passed", report)
     assert made is not None, report
     assert int(made[1] or made[3]) > 1_000, report

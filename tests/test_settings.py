@@ -14,6 +14,8 @@ SECURE = {
     "API_KEY_PEPPER": "p" * 20 + "abcdefghijklmnopqrstuvwxyz0123456789",
     "ALLOWED_HOSTS": "bank.example",
     "JWT_KEYS": "2026-11:" + "a" * 43,
+    "ENCRYPTION_KEYS": "e" * 43 + "=",
+    "PUBLIC_URL": "https://bank.example",
     "DATABASE_URL": "postgres://u:p@db.example/florin",
     "REDIS_URL": "redis://redis.example/0",
     "FLORIN_IGNORE_LOCAL_ENV": "1",
@@ -50,6 +52,12 @@ def test_secure_settings_start() -> None:
         ("JWT_KEYS", "no-kid"),
         # The key of development under another name.
         ("JWT_KEYS", "prod:ZGV2ZWxvcG1lbnQtb25seS1zZWNyZXQtcmVmdXNlZCE"),
+        ("ENCRYPTION_KEYS", "<none>"),
+        ("ENCRYPTION_KEYS", "too-short"),
+        # The key of development, beside one of one's own.
+        ("ENCRYPTION_KEYS", "e" * 43 + "=,ZGV2ZWxvcG1lbnQtb25seS1zZWNyZXQtcmVmdXNlZCE="),
+        ("PUBLIC_URL", "<none>"),
+        ("PUBLIC_URL", "http://bank.example"),
         ("METRICS_TOKEN", "short"),
         ("API_KEY_PEPPER", SECURE["SECRET_KEY"]),
         ("DEBUG", "1"),

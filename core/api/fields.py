@@ -21,6 +21,15 @@ class StrictIntegerField(serializers.IntegerField):
         return data
 
 
+class StrictBooleanField(serializers.BooleanField):
+    """true or false. 1, "yes" and "off" are somebody's mistake."""
+
+    def to_internal_value(self, data: Any) -> bool:
+        if not isinstance(data, bool):
+            self.fail("invalid", input=data)
+        return data
+
+
 class IdField(serializers.UUIDField):
     """A UUID as a string. DRF's own takes 7 for one as well."""
 

@@ -31,9 +31,10 @@ def _idempotency_key(*, is_required: bool) -> OpenApiParameter:
     )
 
 
-# What extend_schema says of an operation that a gateway may refuse.
-_CALLS_GATEWAY = "x-calls-gateway"
-CALLS_GATEWAY = {_CALLS_GATEWAY: True}
+# Which statuses extend_schema adds to an operation's, beyond those that its method has.
+_ALSO = "x-also"
+CALLS_GATEWAY = {_ALSO: [HTTPStatus.BAD_GATEWAY]}
+MAY_CONFLICT = {_ALSO: [HTTPStatus.CONFLICT]}
 # Of what is no POST and still should not be done twice.
 OPTIONAL_KEY = _idempotency_key(is_required=False)
 IF_MATCH = OpenApiParameter(
@@ -264,7 +265,7 @@ def _complete_operation(method: str, operation: dict[str, Any], *, is_versioned:
             response["headers"] = {**headers, **response.get("headers", {})}
     statuses = _ALWAYS + (_OF_CHANGES if method in ("post", "patch", "put") else ())
     statuses += (HTTPStatus.PRECONDITION_FAILED,) if method == "patch" else ()
-    statuses += (HTTPStatus.BAD_GATEWAY,) if operation.pop(_CALLS_GATEWAY, False) else ()
+    statuses += tuple(operation.pop(_ALSO, ()))
     for status in sorted(statuses):
         responses.setdefault(str(status), {"$ref": f"#/components/responses/{_name(status)}"})
     operation["responses"] = dict(sorted(responses.items()))

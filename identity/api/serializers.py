@@ -4,7 +4,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from core.api.fields import StrictIntegerField, TextField, UtcDateTimeField
+from core.api.fields import StrictBooleanField, StrictIntegerField, TextField, UtcDateTimeField
 from core.permissions import Role, Scope
 from identity.models import ApiKey, User
 from identity.services import (
@@ -95,7 +95,7 @@ class NewUserRequest(serializers.Serializer[Any]):
 class ChangeUserRequest(serializers.Serializer[Any]):
     full_name = TextField(required=False, allow_blank=True, max_length=150)
     role = serializers.ChoiceField(choices=Role.choices, required=False)
-    is_active = serializers.BooleanField(
+    is_active = StrictBooleanField(
         required=False, help_text="false: signed out everywhere, and may not sign in."
     )
 

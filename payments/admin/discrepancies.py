@@ -38,6 +38,7 @@ COUNTED_MAX = 1_000
 SIDE_SHOWN_MAX = 80
 # Longer than any of ours.
 REFERENCE_SHOWN_MAX = 40
+_RESOLVED_AS = {**services.RESOLUTIONS, "came_right": "It came right by itself"}
 _MODELS: dict[str, type[Model]] = {"payment": Payment, "payout": Payout, "refund": Refund}
 
 
@@ -167,10 +168,10 @@ class DiscrepancyAdmin(BackOfficeAdmin[Discrepancy]):
         return figures
 
     def facts(self, obj: Discrepancy) -> list[tuple[str, Any]]:
-        resolution = services.RESOLUTIONS.get(obj.resolution, words.in_words(obj.resolution))
+        resolution = _RESOLVED_AS.get(obj.resolution, words.in_words(obj.resolution))
         refusal = str(obj.detail.get("refusal", ""))
         return [
-            ("What it means", words.MEANINGS[obj.kind]),
+            ("What it means", words.meaning_of(obj)),
             ("It is about", _object_link(obj)),
             ("Refused as", words.in_words(refusal)),
             ("Gateway", gateway_link(obj.configuration)),

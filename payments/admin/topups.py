@@ -46,6 +46,7 @@ from payments.admin.columns import (
     transaction_link,
 )
 from payments.models import GatewayConfiguration, Payment, Refund
+from payments.services.waiting import NoAnswer
 
 REFUNDS_SHOWN_MAX = 20
 _S = Payment.Status
@@ -131,18 +132,17 @@ class AskGateway(Act[Payment]):
     is_posting = True
 
     def is_offered(self, obj: Payment) -> bool:
-        # What is paid waits for the ledger, not for the gateway.
-        is_open = obj.status not in (_S.PAID, _S.DEPOSIT_PENDING)
-        return is_open and obj.configuration.deleted_at is None
+        return obj.configuration.deleted_at is None
 
     def run(self, obj: Payment, request: HttpRequest, cleaned: dict[str, Any]) -> Done:
-        before, now = obj.status, timezone.now()
-        after = services.ask_about_payment(obj, now=now)
-        if after.status != before:
-            return Done(f"The top-up was {_named(before)}, and is {_named(after.status)} now.")
-        if after.updated_at == now:
+        before = obj.status
+        try:
+            after = services.ask_about_payment(obj, now=timezone.now())
+        except NoAnswer as fault:
+            raise InvalidState(f"There was no answer. The top-up is {_named(before)}.") from fault
+        if after.status == before:
             return Done(f"The gateway says nothing new. The top-up is {_named(before)}.")
-        return Done(f"There was no answer that says more. The top-up is {_named(before)}.")
+        return Done(f"The top-up was {_named(before)}, and is {_named(after.status)} now.")
 
 
 # --- Top-ups -----------------------------------------------------------------------------------

@@ -31,8 +31,8 @@ MEANINGS: dict[str, str] = {
         "The gateway and our books tell different stories of it. The ledger was left as it is."
     ),
     _K.REFUND_DIFFERS: (
-        "The gateway has given back another amount than we know of: somebody may have refunded at"
-        " the gateway itself, past our books."
+        "The gateway and our books tell different stories of what went back to the payer: somebody"
+        " may have refunded at the gateway itself, past our books."
     ),
     _K.UNKNOWN_OUTCOME: (
         "The gateway was asked again and again, and gave no answer that says what became of it."
@@ -41,8 +41,8 @@ MEANINGS: dict[str, str] = {
         "We have a record of it, and the gateway says that it has none of this reference."
     ),
     _K.GATEWAY_REFUSES: (
-        "The gateway refuses our credentials, or what they may do. Look at the gateway's settings;"
-        " everything else through it will be refused too."
+        "The gateway refuses us. That says nothing of what it got before: it may have been done. If"
+        " it is our credentials that it refuses, everything else through it is refused too."
     ),
     _K.NOT_OURS: (
         "The gateway took money under this tenant's credentials for something that is not in our"
@@ -61,17 +61,24 @@ MEANINGS: dict[str, str] = {
     ),
 }
 
+_NO_FILE = (
+    "No file can be made of the payouts that wait: look at what is set up of your own account. They"
+    " go into a file once that is right."
+)
+
 # Of services.RESOLUTIONS.
 _ASKED, _DEPOSITED, _REFUNDED, _ACCEPTED = "asked_again", "deposited", "refunded", "accepted"
+_ASKS_AND_SENDS = (
+    "asks what became of it. If the gateway never got it, it gets it now under the same reference:"
+    " it is paid at most once. Refused if the gateway says nothing new."
+)
 _EFFECTS = {
     (_ASKED, "payment"): (
         "asks what became of it; no money is asked for. If it was paid, the account is credited."
         " Refused if the gateway says nothing new."
     ),
-    (_ASKED, "payout"): (
-        "asks what became of it. If the gateway never got it, it gets it now under the same"
-        " reference: it is paid at most once."
-    ),
+    (_ASKED, "payout"): _ASKS_AND_SENDS,
+    (_ASKED, "refund"): _ASKS_AND_SENDS,
     (_DEPOSITED, "payment"): "credits the account now. Refused if the ledger still refuses.",
     (_REFUNDED, "payment"): (
         "has the gateway pay the whole amount back. The account gets nothing, and can no longer be"
@@ -82,7 +89,7 @@ _EFFECT_OF_ACCEPTING = (
     "moves no money and asks nobody. It takes the difference off this list, with your note: for"
     " what was put right elsewhere, or is to stay."
 )
-# Of payments and payouts; whatever a kind has beside them, it can be accepted.
+# Beside accepting, which always goes.
 _HELPS: dict[str, tuple[str, ...]] = {
     _K.NOT_DEPOSITED: (_DEPOSITED, _REFUNDED),
     _K.AMOUNT_DIFFERS: (_ASKED,),
@@ -94,15 +101,24 @@ _HELPS: dict[str, tuple[str, ...]] = {
 }
 
 
+def meaning_of(found: Discrepancy) -> str:
+    """Return what the difference is, in a sentence or two."""
+    is_by_file = found.configuration.gateway == GatewayConfiguration.Gateway.BANK_FILE
+    if is_by_file and found.kind == _K.GATEWAY_REFUSES:
+        return _NO_FILE
+    return MEANINGS[found.kind]
+
+
 def effects_of(found: Discrepancy) -> dict[str, str]:
     """Return the resolutions that make sense for the difference, each with what it will do."""
     is_about = found.object_type if found.object_id is not None else ""
-    # A bank is not asked: it answers by file.
-    is_by_file = found.configuration.gateway == GatewayConfiguration.Gateway.BANK_FILE
+    line = found.configuration
+    # A bank answers by file, and of a gateway that was deleted the credentials are forgotten.
+    is_called = line.gateway != GatewayConfiguration.Gateway.BANK_FILE and line.deleted_at is None
     effects = {
         resolution: _EFFECTS[resolution, is_about]
         for resolution in _HELPS.get(found.kind, ())
-        if (resolution, is_about) in _EFFECTS and not is_by_file
+        if (resolution, is_about) in _EFFECTS and (is_called or resolution == _DEPOSITED)
     }
     return {**effects, _ACCEPTED: _EFFECT_OF_ACCEPTING}
 

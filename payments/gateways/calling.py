@@ -6,11 +6,13 @@ certain becomes an answer or a Refused; what is not becomes Uncertain.
 """
 
 import base64
+import contextlib
 import functools
 import math
 import ssl
+import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +30,7 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
+from core.errors import Unavailable
 from core.metrics import gateway_calls_total, gateway_seconds
 from payments.gateways import breaker, wire
 from payments.gateways.port import GatewayFault, NoSuchObject, Refused, Uncertain, Unreachable
@@ -214,6 +217,27 @@ class Caller:
         except ValueError as error:
             # With any status: a 404 of something in between says nothing of the payment.
             raise Uncertain(f"{self.gateway}'s answer is no JSON.", code="no_json") from error
+
+
+@contextlib.contextmanager
+def waiting_slot() -> Iterator[None]:
+    """
+    Take one of the places that a process has for requests that wait for a gateway, so that a slow
+    gateway leaves threads for everything else.
+
+    :raises Unavailable: all are taken
+    """
+    if not _slots().acquire(blocking=False):
+        raise Unavailable("Too many requests wait for gateways just now. Send it again.")
+    try:
+        yield
+    finally:
+        _slots().release()
+
+
+@functools.cache
+def _slots() -> threading.BoundedSemaphore:
+    return threading.BoundedSemaphore(settings.GATEWAY_WAITING_MAX)
 
 
 def basic_authorization(user: str) -> str:

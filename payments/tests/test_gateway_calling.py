@@ -790,7 +790,7 @@ def test_no_secret_and_no_card_number_is_logged(
     def circuit() -> str:
         return f"test:{new_id()}"
 
-    lines = [
+    lines: list[port.Gateway] = [
         sandbox_adapter.make(
             Caller("sandbox", circuit(), sandbox.url, {}), {"secret_key": secrets["sandbox"]}
         ),

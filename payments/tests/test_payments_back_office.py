@@ -25,7 +25,7 @@ from identity.models import Tenant
 from identity.services import create_tenant
 from payments import services
 from payments.admin.payouts import REPORT_MEGABYTES_MAX
-from payments.admin.words import MEANINGS, effects_of
+from payments.admin.words import MEANINGS, effects_of, meaning_of
 from payments.gateways import breaker
 from payments.gateways.port import CardData
 from payments.gateways.registry import credentials_of, webhook_secrets_of
@@ -836,6 +836,20 @@ def test_what_was_never_deposited_is_refunded_whole(
     assert fresh(payment).status == Payment.Status.REFUNDING
 
 
+def test_what_went_through_a_deleted_gateway_is_refused_in_a_sentence(
+    line: GatewayConfiguration, ada: Account, supervisor: Client
+) -> None:
+    payment = topped_up(ada)
+    form = refund_form(supervisor, payment)
+    services.delete_gateway(tenant_id=ada.tenant_id, configuration_id=line.pk, now=timezone.now())
+
+    page = act(supervisor, payment, "refund", **form)
+
+    assert "Its gateway was deleted; nothing can be asked of it." in page
+    assert acts_on(shown(supervisor, page_url(payment))) == set()
+    assert balance_of(ada) == 5_000
+
+
 def test_what_failed_has_nothing_to_refund(
     line: GatewayConfiguration, ada: Account, supervisor: Client
 ) -> None:
@@ -877,7 +891,8 @@ def test_asking_says_that_there_was_no_answer(
 
     page = act(supervisor, payment, "ask")
 
-    assert "There was no answer that says more. The top-up is pending." in page
+    assert "There was no answer. The top-up is pending." in page
+    assert logged_on(payment) == []
 
 
 def test_a_refund_has_a_page(
@@ -1083,6 +1098,18 @@ def test_a_report_that_came_before_says_so(tenant: Tenant, supervisor: Client) -
     assert logged_on(report) == ["Read."]
 
 
+def test_another_document_with_the_id_of_one_that_came_is_refused(
+    tenant: Tenant, supervisor: Client
+) -> None:
+    batch = with_payouts(tenant)
+    upload(supervisor, status_report(batch, "ACSC"))
+
+    page = upload(supervisor, status_report(batch, "RJCT"))
+
+    assert "Another document with the message id BANK-1 was read before." in page
+    assert batch.payouts.get().status == "settled"
+
+
 def test_a_report_of_another_tenants_file_changes_nothing(
     tenant: Tenant, other_tenant: Tenant, supervisor: Client
 ) -> None:
@@ -1202,20 +1229,67 @@ def test_a_page_has_both_sides_and_what_each_resolution_does(
     assert "Ask the gateway again" not in page
 
 
-def test_every_kind_has_a_meaning_and_only_resolutions_that_there_are(
-    tenant: Tenant, line: GatewayConfiguration, ada: Account
+def test_every_kind_has_a_meaning_and_resolutions_that_there_are(
+    line: GatewayConfiguration, ada: Account
 ) -> None:
     payment = topped_up(ada)
-    about = (payment, refunded(payment, 1), None)
-
     for kind in Discrepancy.Kind:
-        assert MEANINGS[kind]
-        for row in about:
-            effects = effects_of(difference(line, kind, about=row))
-            assert set(effects) <= set(services.RESOLUTIONS)
-            # The service refuses anything else there.
-            assert set(effects) == {"accepted"} or row is payment
+        for row in (payment, refunded(payment, 1), None):
+            found = difference(line, kind, about=row)
+            effects = effects_of(found)
+
+            assert meaning_of(found)
             assert all(effects.values())
+            assert set(effects) <= set(services.RESOLUTIONS)
+            assert "accepted" in effects
+            assert row is not None or len(effects) == 1
+
+
+def test_the_gateway_is_asked_again_about_a_refund(
+    sandbox: Sandbox, line: GatewayConfiguration, ada: Account, supervisor: Client
+) -> None:
+    sandbox.fault("timeout_after_commit", "refund", times=3)
+    refund = refunded(topped_up(ada), 1_000)
+    found = difference(line, Discrepancy.Kind.UNKNOWN_OUTCOME, about=refund)
+    sandbox.advance(5)
+
+    act(supervisor, found, "resolve", resolution="asked_again")
+
+    found.refresh_from_db()
+    refund.refresh_from_db()
+    assert (found.status, refund.status) == ("resolved", "succeeded")
+
+
+def test_what_comes_right_by_itself_says_so(
+    sandbox: Sandbox, line: GatewayConfiguration, ada: Account, supervisor: Client
+) -> None:
+    payment = waiting_for_deposit(sandbox, ada)
+    unfreeze_account(tenant_id=ada.tenant_id, account_id=ada.pk, reason="x", now=timezone.now())
+    steps_at(timezone.now() + dt.timedelta(minutes=2))
+
+    page = shown(supervisor, page_url(Discrepancy.objects.get()))
+
+    assert fresh(payment).status == "deposited"
+    assert facts(page)["Resolution"] == "It came right by itself"
+    assert acts_on(page) == set()
+
+
+def test_a_deleted_gateway_is_asked_for_nothing(line: GatewayConfiguration, ada: Account) -> None:
+    payment = topped_up(ada)
+    services.delete_gateway(tenant_id=ada.tenant_id, configuration_id=line.pk, now=timezone.now())
+
+    not_deposited = difference(line, Discrepancy.Kind.NOT_DEPOSITED, about=payment)
+    differs = difference(line, Discrepancy.Kind.STATUS_DIFFERS, about=payment)
+
+    assert set(effects_of(not_deposited)) == {"deposited", "accepted"}
+    assert set(effects_of(differs)) == {"accepted"}
+
+
+def test_a_file_that_cannot_be_made_says_what_to_look_at(tenant: Tenant) -> None:
+    bank = add_bank_file(tenant)
+    found = difference(bank, Discrepancy.Kind.GATEWAY_REFUSES)
+
+    assert meaning_of(found).startswith("No file can be made of the payouts that wait")
 
 
 def test_a_bank_is_not_asked_about_a_payout_in_a_file(tenant: Tenant) -> None:

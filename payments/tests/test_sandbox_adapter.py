@@ -413,13 +413,14 @@ def test_a_changed_id_time_or_key_is_refused() -> None:
     genuine = signature("evt_1", at, BODY)
 
     assert take(sent_at=at, given=genuine)
-    for changed in (
+    wrong: list[Json] = [
         {"event_id": "evt_2", "sent_at": at},
         {"event_id": "evt_1 ", "sent_at": at},
         {"sent_at": ago(4)},
         {"sent_at": f"0{at}"},
         {"sent_at": at, "key": "sk_sandbox_merchant2"},
-    ):
+    ]
+    for changed in wrong:
         with pytest.raises(Unauthentic):
             take(given=genuine, **changed)
 

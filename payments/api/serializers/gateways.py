@@ -5,7 +5,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from core.api.fields import CurrencyField, StrictIntegerField, TextField
+from core.api.fields import CurrencyField, StrictBooleanField, StrictIntegerField, TextField
 from payments.api.serializers.topups import GATEWAYS
 from payments.gateways.registry import notify_url
 from payments.models import GatewayConfiguration
@@ -55,7 +55,7 @@ class _Changeable(serializers.Serializer[Any]):
     priority = StrictIntegerField(
         required=False, min_value=0, max_value=PRIORITY_MAX, help_text="The lowest goes first."
     )
-    is_enabled = serializers.BooleanField(required=False)
+    is_enabled = StrictBooleanField(required=False)
     credentials = CredentialsField(required=False, write_only=True)
     webhook_secret = serializers.RegexField(
         r"^[\x21-\x7e]{8,255}\Z",

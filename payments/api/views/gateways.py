@@ -13,6 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from core.api.filters import DjangoFilterBackend
+from core.api.schema import MAY_CONFLICT
 from core.api.views import TenantViewSet
 from core.permissions import Permission
 from payments import services
@@ -94,6 +95,7 @@ class GatewayViewSet(ListModelMixin, RetrieveModelMixin, TenantViewSet[GatewayCo
         operation_id="delete_gateway",
         summary="Take a gateway out of use for good",
         description="Not while payments through it are under way: disable it until they end.",
+        extensions=MAY_CONFLICT,
         responses={204: None},
     )
     def destroy(self, request: Request, pk: UUID) -> Response:

@@ -22,6 +22,7 @@ from payments.api.examples import gateways as examples
 from payments.api.filters import PayoutFilter, TopUpFilter
 from payments.api.serializers import payouts as payout_shapes
 from payments.api.serializers import topups as shapes
+from payments.gateways.calling import waiting_slot
 from payments.gateways.port import CardData
 from payments.models import Payment, Payout, Refund
 from payments.queries import payout_of, payouts_of, refunds_of, topup_of, topups_of
@@ -87,9 +88,10 @@ class TopUpViewSet(ListModelMixin, TenantViewSet[Payment]):
             asked_by=self.principal.actor_id,
             **body,
         )
-        made = services.top_up(
-            tenant_id=self.tenant_id, order=order, now=timezone.now(), owner_id=self.owner_id
-        )
+        with waiting_slot():
+            made = services.top_up(
+                tenant_id=self.tenant_id, order=order, now=timezone.now(), owner_id=self.owner_id
+            )
         shown = self._shown(made.payment.pk)
         status = 201 if shown["status"] in _FINAL else 202
         return self.answer(shown, status=status, is_replay=made.is_replay)
@@ -143,15 +145,16 @@ class RefundViewSet(TenantViewSet[Refund]):
     def create(self, request: Request, topup_id: UUID) -> Response:
         key = self.idempotency_key
         body = self.validated(shapes.RefundRequest)
-        made = services.refund_payment(
-            tenant_id=self.tenant_id,
-            payment_id=topup_id,
-            amount=body["amount"],
-            reason=body["reason"],
-            idempotency_key=key,
-            now=timezone.now(),
-            asked_by=self.principal.actor_id,
-        )
+        with waiting_slot():
+            made = services.refund_payment(
+                tenant_id=self.tenant_id,
+                payment_id=topup_id,
+                amount=body["amount"],
+                reason=body["reason"],
+                idempotency_key=key,
+                now=timezone.now(),
+                asked_by=self.principal.actor_id,
+            )
         shown = self.get_serializer(made.refund).data
         status = 201 if shown["status"] in ("succeeded", "failed") else 202
         return self.answer(shown, status=status, is_replay=made.is_replay)

@@ -33,9 +33,9 @@ _STYLE: Final = (
 )
 
 
-def page_of(state: State, token: str) -> Payment | None:
+def page_of(state: State, name: str) -> Payment | None:
     """The payment that this page is for."""
-    return next((item for item in state.payments.values() if item.token == token), None)
+    return next((item for item in state.payments.values() if item.token == name), None)
 
 
 def show_page(payment: Payment | None) -> Answer:
