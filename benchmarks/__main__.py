@@ -10,10 +10,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import accounts, hordak, http, posting, reads, world
+from benchmarks import accounts, hordak, http, posting, reads, webhooks, world
 from benchmarks.measuring import Result, as_json, show
 
-PARTS = "abcdefg"
+PARTS = "abcdefgh"
 console = Console(width=120)
 
 
@@ -46,6 +46,9 @@ def main(arguments: list[str]) -> int:
             "e": lambda: accounts.measure(tenant_id, rounds),
             "f": lambda: _reads(setting, 100_000 if options.quick else 1_000_000),
             "g": lambda: over_http(http.measure_edges),
+            "h": lambda: webhooks.measure(
+                setting, 200 if options.quick else 2_500, max(3, int(seconds))
+            ),
         }
         for name, measure in parts.items():
             if name in options.only:

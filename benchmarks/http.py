@@ -40,12 +40,12 @@ def wrk() -> str | None:
 def measure(setting: Setting, rounds: int, seconds: int) -> list[Result]:
     """Part c: POST /transfers against a DRF view that calls a bare function."""
     results = []
-    with _environment(setting) as env:
+    with environment(setting) as env:
         for connections in CONNECTIONS:
             pairs = []
             for _ in range(rounds):
-                ours = _round("config.settings", env, connections, seconds)
-                bare = _round("benchmarks.bare_settings", env, connections, seconds)
+                ours = wrk_round("config.settings", env, connections, seconds)
+                bare = wrk_round("benchmarks.bare_settings", env, connections, seconds)
                 pairs.append((ours, bare))
             results += _lines(connections, pairs)
     return results
@@ -55,10 +55,10 @@ def measure_edges(setting: Setting, rounds: int, seconds: int) -> list[Result]:
     """Part g: what credentials, limit, idempotency, audit and row security cost."""
     from django.db import connection
 
-    with _environment(setting) as env:
+    with environment(setting) as env:
 
         def rate(settings: str, script: Path, **more: str) -> Rate:
-            return lambda: _round(
+            return lambda: wrk_round(
                 settings, {**env, **more}, EDGES_CONNECTIONS, seconds, script=script
             )["rate"]
 
@@ -84,7 +84,7 @@ def measure_edges(setting: Setting, rounds: int, seconds: int) -> list[Result]:
 
 
 @contextmanager
-def _environment(setting: Setting) -> Iterator[dict[str, str]]:
+def environment(setting: Setting) -> Iterator[dict[str, str]]:
     """What the load generator's scripts and the servers read."""
     from django.utils import timezone
 
@@ -142,10 +142,11 @@ def _lines(connections: int, pairs: list[tuple[dict, dict]]) -> list[Result]:
     return [rates, latencies]
 
 
-def _round(
+def wrk_round(
     settings: str, env: dict[str, str], connections: int, seconds: int, script: Path = _TRANSFERS
 ) -> dict[str, float]:
-    with _server(settings, env) as url:
+    """Serve Florin and have wrk run the script; return the rate and the latencies in ms."""
+    with serve(settings, env) as url:
         command = [wrk() or "wrk", "-t", "1", "-c", str(connections), "-s", str(script)]
         command += ["--latency"]
         # Once briefly, so that connections, plans and caches are there.
@@ -165,7 +166,7 @@ def _round(
 
 
 @contextmanager
-def _server(settings: str, env: dict[str, str]) -> Iterator[str]:
+def serve(settings: str, env: dict[str, str]) -> Iterator[str]:
     """Granian as `make run` starts it."""
     from ops.running import web_command
     from ops.servers import free_port

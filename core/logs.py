@@ -51,6 +51,9 @@ def logging_settings(*, level: str, log_format: LogFormat) -> dict[str, Any]:
             # Our own lines say when a task starts and ends, with its duration.
             "celery.worker.strategy": {"level": "WARNING"},
             "celery.app.trace": {"level": "WARNING"},
+            # A line for each call of a gateway, with its address: we count them instead.
+            "httpx": {"level": "WARNING"},
+            "httpcore": {"level": "WARNING"},
         },
     }
 

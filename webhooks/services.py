@@ -18,7 +18,7 @@ from uuid import UUID
 import structlog
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet
 
 from core.changes import record_change
 from core.errors import InvalidState
@@ -43,8 +43,8 @@ RETRY_AFTER_S = (10, 30, 120, 600, 3600, 6 * 3600, 12 * 3600)
 ATTEMPTS_MAX = len(RETRY_AFTER_S) + 1
 # How long an attempt may take before another worker tries.
 LEASE_S = 120
-# How late in a run an event is still tried alone, well within the lease that begins with the run.
-ALONE_WITHIN_S = 60
+# How late in a run an event is still begun: what it may take then ends well within the lease.
+BEGUN_WITHIN_S = 60
 THREADS = 8
 # The outcome of an event while a worker has it; still there afterwards, that worker has died.
 BEGUN = "begun"
@@ -127,31 +127,35 @@ def receive(
 
 
 def process_due_events(*, now: dt.datetime, limit: int) -> int:
-    """Process at most `limit` due events; return how many were taken."""
-    alone_until = time.monotonic() + ALONE_WITHIN_S
+    """Process at most `limit` due events; return how many were."""
+    until = time.monotonic() + BEGUN_WITHIN_S
     events, suspects = _claim(now, limit)
-    _process_together(events, now)
-    taken = len(events)
+    done = _process_together(events, now, until)
     for event_id in suspects:
-        if time.monotonic() > alone_until:
+        if time.monotonic() > until:
             break
-        taken += 1
+        done += 1
         event = _claim_alone(event_id, now)
         if event is not None:
             process_event(event, now=now)
-    return taken
+    return done
 
 
-def _process_together(events: Sequence[InboundEvent], now: dt.datetime) -> None:
+def _process_together(events: Sequence[InboundEvent], now: dt.datetime, until: float) -> int:
+    """Process what can be begun by then, several at once; give the rest back."""
     if len(events) < 2 or connection.in_atomic_block:
         for event in events:
             process_event(event, now=now)
-        return
+        return len(events)
+    left: list[UUID] = []
 
     def in_thread(same: Sequence[InboundEvent]) -> None:
         try:
             for event in same:
-                process_event(event, now=now)
+                if time.monotonic() < until:
+                    process_event(event, now=now)
+                else:
+                    left.append(event.pk)
         finally:
             # A thread's connection goes back to the pool with it.
             connection.close()
@@ -166,6 +170,11 @@ def _process_together(events: Sequence[InboundEvent], now: dt.datetime) -> None:
     threads = max(1, min(THREADS, settings.DATABASE_POOL_MAX - 1, len(by_object)))
     with ThreadPoolExecutor(threads, thread_name_prefix="events") as pool:
         list(pool.map(in_thread, by_object.values()))
+    # As if they had not been claimed: gateways that are slow are no fault of theirs.
+    InboundEvent.objects.filter(pk__in=left, outcome=BEGUN).update(
+        attempts=F("attempts") - 1, outcome="", next_attempt_at=now
+    )
+    return len(events) - len(left)
 
 
 def process_event(event: InboundEvent, *, now: dt.datetime) -> InboundEvent:

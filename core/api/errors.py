@@ -28,6 +28,7 @@ from core.errors import (
     RateLimited,
     Unavailable,
 )
+from core.redaction import without_card_numbers
 
 logger = structlog.get_logger(__name__)
 
@@ -174,7 +175,9 @@ def _refused(request: HttpRequest, refusal: DomainError) -> Response:
 def _flattened(details: Any, path: str = "") -> Iterator[dict[str, str]]:
     """Walk DRF's nested details; a field is a path such as `entries.1.amount`."""
     if isinstance(details, dict) and isinstance(details.get("message"), str) and "code" in details:
-        yield {"field": path, "code": str(details["code"]), "detail": details["message"]}
+        # Some say what was sent: no card number comes back from us.
+        message = without_card_numbers(details["message"])
+        yield {"field": path, "code": str(details["code"]), "detail": message}
     elif isinstance(details, dict):
         for key, value in details.items():
             # Errors of the whole object belong to the object, not to a field of that odd name.

@@ -5,21 +5,31 @@ meanwhile, what it says of it, and who was told.
 
 import contextlib
 import datetime as dt
+import json
+import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
+from uuid import UUID
 
-from django.db import connection
+import pytest
+from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from accounts.models import Account
+from core.database import constraint_of
+from core.ids import new_id
 from identity.models import Tenant
+from ledger.services import Leg, Posting, post_one
 from payments.gateways.sandbox.adapter import signature_of
 from payments.models import Discrepancy, GatewayConfiguration, Payment, Payout, Refund
+from payments.services import resolve_discrepancy
 from payments.tests.scripted import ScriptedGateway, answer, scripted_gateway
-from tests import gateways
+from tests import gateways, making
 from tests.contract import ContractClient
 from tests.gateways import Sandbox, steps_at
 from webhooks.services import process_due_events
+
+T = TypeVar("T")
 
 NEEDS_3DS = "4000002500003155"
 LATE = "4000000000000077"
@@ -264,3 +274,86 @@ def internal(tenant: Tenant, role: str) -> int:
     """Return the balance of the tenant's own account of the role; zero if it has none."""
     found = Account.objects.filter(tenant_id=tenant.pk, role=role)
     return found.values_list("balance", flat=True).first() or 0
+
+
+def resolved(found: Discrepancy, resolution: str) -> Discrepancy:
+    """Somebody chooses the resolution in the back office."""
+    return resolve_discrepancy(
+        tenant_id=found.tenant_id,
+        discrepancy_id=found.pk,
+        resolution=resolution,
+        note="x",
+        now=timezone.now(),
+    )
+
+
+def page_of_midtrans(api: ContractClient, tenant: Tenant) -> tuple[Payment, str]:
+    """Return a top-up of 50,000 rupiah on a page of Midtrans, and the page's token."""
+    gateways.add_midtrans(tenant)
+    account = making.open_account(tenant, currency="IDR")
+    payment = asked(api, account, "", amount=50_000, payment_method={"type": "hosted"})
+    return payment, payment.redirect_url.rstrip("/").rpartition("/")[2]
+
+
+def closing(call: Callable[[], T]) -> T:
+    """Run the call in a thread that has a connection of its own."""
+    try:
+        return call()
+    finally:
+        connection.close()
+
+
+def wait_for_waiting(count: int) -> None:
+    """Return when so many of this database's connections wait for a lock."""
+    until = time.monotonic() + gateways.PATIENCE_S
+    waiting = -1
+    while waiting < count:
+        assert time.monotonic() < until, f"{waiting} of {count} wait"
+        with connection.cursor() as cursor:
+            # Within a transaction the first look would be remembered.
+            cursor.execute("SELECT pg_stat_clear_snapshot()")
+            cursor.execute(
+                "SELECT count(*) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+            [waiting] = cursor.fetchone()
+
+
+@contextlib.contextmanager
+def refused_by(rule: str) -> Iterator[None]:
+    """What the block writes breaks this rule of the database."""
+    with pytest.raises(IntegrityError) as refused, transaction.atomic():
+        yield
+    assert constraint_of(refused.value) == rule
+
+
+def run(statement: str, *parameters: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+        assert cursor.rowcount == 1
+
+
+def copy_row(table: str, row_id: UUID, **changed: Any) -> None:
+    """Insert the row again: another by its id, reference and key, the same in all else."""
+    fresh = new_id()
+    names = {"id": str(fresh), "reference": fresh.hex, "idempotency_key": fresh.hex}
+    run(
+        f"INSERT INTO {table} SELECT (jsonb_populate_record(r, %s::jsonb)).*"
+        f" FROM {table} r WHERE r.id = %s",
+        json.dumps({**names, **changed}),
+        row_id,
+    )
+
+
+def moved(payment: Payment, type_: str, amount: int) -> UUID:
+    """Post to the payment's account, as its own postings do; return the transaction."""
+    settlement = Account.objects.get(tenant_id=payment.tenant_id, role="settlement")
+    legs = (Leg(payment.account_id, amount), Leg(settlement.pk, -amount))
+    posting = Posting(
+        type=type_,
+        currency=payment.currency,
+        legs=legs,
+        idempotency_key=making.fresh_key(),
+        request_fingerprint=b"x" * 32,
+    )
+    return post_one(tenant_id=payment.tenant_id, posting=posting).id

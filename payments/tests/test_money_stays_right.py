@@ -4,32 +4,27 @@ Money that goes two ways at once, or twice: each of these once made a balance wr
 What a person is told, and what is asked again, is in test_money_stays_seen.py.
 """
 
-import datetime as dt
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
-from uuid import UUID
 
 import pytest
 from django.conf import LazySettings
 from django.core.management import call_command
-from django.db import DatabaseError, connection, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from accounts.models import Account
-from core.database import constraint_of
 from core.errors import InvalidState
-from core.ids import new_id
 from identity.models import Tenant
-from ledger.services import Leg, Posting, post_one
 from payments.models import Discrepancy, GatewayConfiguration, Payment, Payout, Refund
-from payments.services import ask_about_payment, reconcile, refund_payment, resolve_discrepancy
+from payments.services import ask_about_payment, reconcile, refund_payment
 from payments.services.outcomes import deposit
 from payments.tests import gateway_scenes as scenes
 from payments.tests.gateway_scenes import DAY, LATE, NEEDS_3DS, later, open_kinds
 from tests import gateways, making
 from tests.contract import ContractClient
-from tests.gateways import Sandbox, add_midtrans, add_sandbox, close_circuit, fresh, steps_at
+from tests.gateways import Sandbox, add_sandbox, close_circuit, fresh, steps_at
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -119,7 +114,7 @@ def test_a_refused_payout_is_not_sent_again_by_a_person(
     found = Discrepancy.objects.get(object_id=payout.pk)
 
     with pytest.raises(InvalidState):
-        resolved(found, "asked_again")
+        scenes.resolved(found, "asked_again")
 
     assert len(sandbox.requests("create_payout")) == 1
     assert scenes.internal(tenant, "suspense") == 3000
@@ -233,6 +228,32 @@ def test_a_refund_that_fails_after_the_reversal_makes_a_closed_account_no_money(
     call_command("verify_ledger")
 
 
+def test_a_refund_that_fails_after_the_reversal_ends_for_an_overdrawn_account_too(
+    line: GatewayConfiguration,
+    sandbox: Sandbox,
+    api: ContractClient,
+    tenant: Tenant,
+) -> None:
+    bob = making.open_account(tenant, overdraft_limit=5000)
+    payment = scenes.topped_up(api, bob)
+    refund = scenes.refund(api, payment, 2000, "sim:pending")
+    making.transfer(bob, making.open_account(tenant), 3000)
+    sandbox.act(f"payments/{payment.gateway_payment_id}/reverse")
+    scenes.heard(sandbox, line, "payment.reversed")
+    changed = api.patch(f"/api/v1/accounts/{bob.pk}", {"overdraft_limit": 0})
+    assert (changed.status_code, making.balance_of(bob)) == (200, -3000)
+
+    sandbox.act(f"refunds/{refund.gateway_refund_id}/fail")
+    for minutes in (10, 30, DAY):
+        steps_at(later(minutes))
+
+    refund.refresh_from_db()
+    assert refund.status == "failed"
+    assert making.balance_of(bob) + scenes.internal(tenant, "suspense") == -3000
+    assert scenes.internal(tenant, "settlement") == 0
+    call_command("verify_ledger")
+
+
 def test_a_refund_that_never_arrived_and_a_reversal_take_the_payment_back_once(
     line: GatewayConfiguration,
     sandbox: Sandbox,
@@ -323,7 +344,7 @@ def test_a_refund_through_a_deleted_gateway_is_refused_and_debits_nothing(
 def test_a_part_that_midtrans_refuses_to_refund_is_given_back_at_once(
     sandbox: Sandbox, api: ContractClient, tenant: Tenant
 ) -> None:
-    payment, token = page_of_midtrans(api, tenant)
+    payment, token = scenes.page_of_midtrans(api, tenant)
     sandbox.http.post(f"/_sim/payments/{token}/pay", json={"method": "bca_va"}).raise_for_status()
     steps_at(later(2))
     assert making.balance_of(payment.account_id) == 50_000
@@ -376,8 +397,9 @@ def test_the_policy_and_a_deposit_at_once_never_both_have_the_money(
         scenes.unfreeze(api, ada)
         return deposit(payment_id=payment.pk, now=timezone.now()).steps
 
-    making.at_once([accept, lambda: steps_at(later(8 * DAY))])
+    found = making.at_once([accept, lambda: steps_at(later(8 * DAY))])
 
+    assert [each for each in found if isinstance(each, Exception)] == []
     sandbox.advance(5)
     steps_at(later(9 * DAY))
     assert "refund" not in scenes.kinds_on(api, ada)
@@ -409,10 +431,47 @@ def test_an_answer_from_before_the_payment_moved_on_changes_nothing(
     call_command("verify_ledger")
 
 
+def test_an_answer_from_before_the_reversal_changes_nothing(
+    line: GatewayConfiguration, sandbox: Sandbox, api: ContractClient, ada: Account
+) -> None:
+    payment = scenes.topped_up(api, ada)
+
+    def the_bank_is_quick() -> None:
+        sandbox.act(f"payments/{payment.gateway_payment_id}/reverse")
+        scenes.heard(sandbox, line, "payment.reversed")
+        assert fresh(payment).status == "reversed"
+
+    with scenes.late_answer(sandbox, the_bank_is_quick):
+        ask_about_payment(payment, now=later(2))
+
+    assert (fresh(payment).status, fresh(payment).attention) == ("reversed", "")
+    assert (making.balance_of(ada), open_kinds()) == (0, [])
+    call_command("verify_ledger")
+
+
+def test_an_answer_from_before_a_refund_is_no_difference(
+    line: GatewayConfiguration, sandbox: Sandbox, api: ContractClient, ada: Account
+) -> None:
+    payment = scenes.topped_up(api, ada)
+
+    def a_refund_is_quick() -> None:
+        scenes.refund(api, payment, 2000)
+        sandbox.advance(5)
+        steps_at(later(2))
+        assert fresh(payment).refunded_amount == 2000
+
+    with scenes.late_answer(sandbox, a_refund_is_quick):
+        reconcile(now=later(3))
+
+    assert (fresh(payment).attention, open_kinds()) == ("", [])
+    assert making.balance_of(ada) == 3000
+    call_command("verify_ledger")
+
+
 def test_a_denial_from_before_the_payer_tried_again_takes_nothing_back(
     sandbox: Sandbox, api: ContractClient, tenant: Tenant
 ) -> None:
-    payment, token = page_of_midtrans(api, tenant)
+    payment, token = scenes.page_of_midtrans(api, tenant)
     chosen = {"method": "credit_card"}
     sandbox.http.post(f"/_sim/payments/{token}/choose", json=chosen).raise_for_status()
     sandbox.act(f"payments/{token}/fail")
@@ -541,14 +600,14 @@ def test_whoever_resolves_and_whoever_tells_lock_in_one_order(
             else:
                 ask_about_payment(payment, now=timezone.now())
 
-    calls: list[Callable[[], Any]] = [lambda: resolved(found, "accepted"), tells]
+    calls: list[Callable[[], Any]] = [lambda: scenes.resolved(found, "accepted"), tells]
     with ThreadPoolExecutor(2) as pool:
         with transaction.atomic():
             Payment.objects.select_for_update().get(pk=payment.pk)
             begun: list[Future[Any]] = []
             for call in calls if is_resolved_first else reversed(calls):
-                begun.append(pool.submit(closing, call))
-                wait_for_waiting(len(begun))
+                begun.append(pool.submit(scenes.closing, call))
+                scenes.wait_for_waiting(len(begun))
         faults = [each.exception() for each in begun]
 
     assert faults == [None, None]
@@ -566,8 +625,8 @@ def test_one_posting_deposits_one_payment_only(
     first = scenes.topped_up(api, ada)
     second = scenes.waiting_for_deposit(sandbox, api, ada)
 
-    with refused_by("payment_transaction_unique"):
-        run(
+    with scenes.refused_by("payment_transaction_unique"):
+        scenes.run(
             "UPDATE payments_payment SET status = 'deposited', transaction_id = %s WHERE id = %s",
             first.transaction_id,
             second.pk,
@@ -584,8 +643,8 @@ def test_one_posting_debits_for_one_refund_or_payout_only(
     )
     first = "created" if kind == "refund" else "pending"
 
-    with refused_by(f"{kind}_transaction_unique"):
-        copy_row(f"payments_{kind}", row.pk, status=first)
+    with scenes.refused_by(f"{kind}_transaction_unique"):
+        scenes.copy_row(f"payments_{kind}", row.pk, status=first)
 
 
 def test_a_reversal_and_refunds_never_take_more_than_was_paid(
@@ -594,10 +653,10 @@ def test_a_reversal_and_refunds_never_take_more_than_was_paid(
     payment = scenes.topped_up(api, ada)
     scenes.refund(api, payment, 2000)
     making.deposit(ada, 5000)
-    posted = moved(payment, "chargeback", -3001)
+    posted = scenes.moved(payment, "chargeback", -3001)
 
-    with refused_by("payment_reversal_was_posted"):
-        run(
+    with scenes.refused_by("payment_reversal_was_posted"):
+        scenes.run(
             "UPDATE payments_payment SET status = 'reversed', reversal_transaction_id = %s"
             " WHERE id = %s",
             posted,
@@ -613,20 +672,7 @@ def test_nothing_is_refunded_of_what_was_reversed(
     sandbox.act(f"payments/{payment.gateway_payment_id}/reverse")
     scenes.heard(sandbox, line, "payment.reversed")
     making.deposit(ada, 5000)
-    posted = moved(payment, "refund", -1000)
+    posted = scenes.moved(payment, "refund", -1000)
 
-    with refused_by("refund_within_payment"):
-        copy_row("payments_refund", refund.pk, status="created", transaction_id=str(posted))
-
-
-# --- What several of them need -------------------------------------------------------------------
-
-
-def resolved(found: Discrepancy, resolution: str) -> Discrepancy:
-    return resolve_discrepancy(
-        tenant_id=found.tenant_id,
-        discrepancy_id=found.pk,
-        resolution=resolution,
-        note="x",
-        now=timezone.now(),
-    )
+    with scenes.refused_by("refund_within_payment"):
+        scenes.copy_row("payments_refund", refund.pk, status="created", transaction_id=str(posted))

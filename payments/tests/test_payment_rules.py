@@ -169,11 +169,6 @@ def scene(tenant: Tenant, other_tenant: Tenant, sandbox: Sandbox) -> Scene:
     return Scene(tenant, other_tenant, sandbox)
 
 
-def behind(change: str) -> str:
-    """Return a change that is made behind the triggers' back, for what leads up to an attack."""
-    return f"{change}; SET LOCAL session_replication_role = origin"
-
-
 # --- Attacks: rule, row, what is changed ----------------------------------------------------------
 
 Copies = Sequence[tuple[str, str, Mapping[str, str]]]
@@ -599,18 +594,15 @@ def test_a_state_is_only_left_for_the_next(
     assert set(moves) == {value for value, _ in status.flatchoices}
     posted = _POSTED[model._meta.db_table]
 
-    taken: dict[str, list[str]] = {}
-    first = row
+    taken: dict[str, list[str]] = {before: [] for before in moves}
     for before in moves:
         # What was deposited has its posting, and nothing else has it.
-        was_deposited = before in ("deposited", "refunded", "reversed")
-        row = "payment" if was_deposited else first
+        of = "payment" if before in ("deposited", "refunded", "reversed") else row
         there = ", ".join(filter(None, [f"status = '{before}'", posted.get(before)]))
-        taken[before] = []
+        led_up = f"SET LOCAL session_replication_role = replica; {scene.change(of, there)}"
         for then in moves:
-            led_up = f"SET LOCAL session_replication_role = replica; {scene.change(row, there)}"
-            move = scene.change(row, f"status = '{then}'")
-            by = scene.refusal(f"{behind(led_up)}; {move}")
+            move = scene.change(of, f"status = '{then}'")
+            by = scene.refusal(f"{led_up}; SET LOCAL session_replication_role = origin; {move}")
             if then != before and by != rule:
                 taken[before].append(then)
 

@@ -41,6 +41,7 @@ from tests.gateways import (
     fresh,
 )
 from tests.serving import database_url
+from webhooks import services
 from webhooks.models import InboundAttempt, InboundEvent
 from webhooks.services import LEASE_S, RETRY_AFTER_S, process_due_events
 
@@ -637,6 +638,33 @@ def test_slow_answers_leave_a_connection_for_everybody(
 
     assert set(InboundEvent.objects.values_list("status", "attempts")) == {("succeeded", 1)}
     assert making.balance_of(ada) == 9 * AMOUNT
+
+
+def test_what_a_slow_gateway_leaves_no_time_for_is_left_to_the_next_run(
+    ours: GatewayConfiguration,
+    sandbox: Sandbox,
+    api: ContractClient,
+    ada: Account,
+    settings: LazySettings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings.GATEWAY_READ_TIMEOUT_S = 10.0
+    # Two at once, and time for the first two.
+    settings.DATABASE_POOL_MAX = 3
+    monkeypatch.setattr(services, "BEGUN_WITHIN_S", 1.0)
+    paid_and_told(ours, sandbox, api, ada, 5)
+    sandbox.fault("slow", "get_payment", times=2, ms=1_500)
+
+    assert gateways.process_events() == 2
+
+    # The others are due as before, and nothing is counted.
+    assert sorted(InboundEvent.objects.values_list("status", "attempts")) == [
+        *[("pending", 0)] * 3,
+        *[("succeeded", 1)] * 2,
+    ]
+    assert gateways.process_events() == 3
+    assert set(InboundEvent.objects.values_list("status", "attempts")) == {("succeeded", 1)}
+    assert making.balance_of(ada) == 5 * AMOUNT
 
 
 def test_what_was_with_a_worker_that_died_is_due_again_after_its_lease(

@@ -23,7 +23,8 @@ class BeneficiaryField(serializers.Serializer[Any]):
         help_text="Where there is no IBAN.",
     )
     bank_code = serializers.RegexField(
-        r"^[A-Za-z0-9_]{0,35}\Z",
+        # A BIC, a routing number, a word: of 11 digits at most.
+        r"^(?![0-9]{12})[A-Za-z0-9_]{0,35}\Z",
         required=False,
         allow_blank=True,
         default="",

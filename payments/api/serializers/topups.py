@@ -1,5 +1,6 @@
 """Shapes of top-ups and refunds on the wire. Units and limits, no rules."""
 
+import re
 from typing import Any
 
 from rest_framework import serializers
@@ -53,6 +54,24 @@ class CardFreeMetadataField(MetadataField):
         return metadata
 
 
+class TokenField(TextField):
+    """A gateway's token; they hold digits too, but are never a card's number and nothing else."""
+
+    def to_internal_value(self, data: Any) -> str:
+        token = super().to_internal_value(data)
+        if not re.search("[^0-9 -]", token):
+            raise serializers.ValidationError(_NO_CARDS, code="card_number")
+        return token
+
+
+class CardFreeURLField(serializers.URLField):
+    def to_internal_value(self, data: Any) -> str:
+        url = str(super().to_internal_value(data))
+        if without_card_numbers(url) != url:
+            raise serializers.ValidationError(_NO_CARDS, code="card_number")
+        return url
+
+
 class PaymentMethod(serializers.Serializer[Any]):
     type = serializers.ChoiceField(
         choices=METHODS,
@@ -62,7 +81,7 @@ class PaymentMethod(serializers.Serializer[Any]):
             " chooses on a page of the gateway. Left out: token."
         ),
     )
-    token = TextField(required=False, max_length=255, write_only=True)
+    token = TokenField(required=False, max_length=255, write_only=True)
     number = serializers.RegexField(
         r"^[0-9]{12,19}\Z", required=False, write_only=True, help_text="Of a test card."
     )
@@ -102,7 +121,7 @@ class TopUpRequest(serializers.Serializer[Any]):
     )
     payment_method = PaymentMethod()
     description = CardFreeTextField(required=False, allow_blank=True, max_length=500, default="")
-    return_url = serializers.URLField(
+    return_url = CardFreeURLField(
         required=False,
         allow_blank=True,
         max_length=500,
