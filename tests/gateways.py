@@ -184,7 +184,7 @@ def deliver(notification: dict[str, Any], configuration: GatewayConfiguration) -
         for name, value in notification["headers"].items()
         if name.lower() not in ("host", "content-length", "content-type", "connection")
     }
-    raw = body.encode() if isinstance(body, str) else base64.b64decode(body)
+    raw: Any = body.encode() if isinstance(body, str) else base64.b64decode(body)
     return ContractClient().generic("POST", path, raw, content_type="application/json", **headers)
 
 

@@ -188,6 +188,7 @@ def process_event(event: InboundEvent, *, now: dt.datetime) -> InboundEvent:
             reference=event.reference,
             gateway_id=event.gateway_object_id,
             claimed_state=event.claimed_state,
+            raw_status=str(event.status_report.get("AddtlInf", "")),
             is_settled=bool(event.status_report.get("TxSts") == "ACSC"),
             now=now,
         )

@@ -170,10 +170,10 @@ class Caller:
         }
         if content is not None:
             sent["Content-Type"] = "application/json"
-        # The read time-out starts again with each byte: this is when all of it must be here.
         if not connection.in_atomic_block:
             # Not held while a gateway thinks: others need it.
             connection.close()
+        # The read time-out starts again with each byte: this is when all of it must be here.
         outer = _deadline.set(time.monotonic() + settings.GATEWAY_READ_TIMEOUT_S + 1)
         try:
             with _client().stream(

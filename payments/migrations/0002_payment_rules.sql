@@ -27,6 +27,10 @@ BEGIN
             IS DISTINCT FROM (OLD.id, OLD.tenant_id, OLD.gateway, OLD.mode, OLD.created_at) THEN
         PERFORM payments_break('gateway_never_rewritten', 'a gateway keeps what it is');
     END IF;
+    IF TG_OP = 'UPDATE' AND OLD.deleted_at IS NOT NULL
+       AND NEW.deleted_at IS DISTINCT FROM OLD.deleted_at THEN
+        PERFORM payments_break('gateway_deleted_for_good', 'a deleted gateway stays deleted');
+    END IF;
     IF NEW.is_enabled THEN
         -- Two that are enabled at once wait for each other here.
         PERFORM 1 FROM identity_tenant WHERE id = NEW.tenant_id FOR NO KEY UPDATE;
@@ -271,8 +275,21 @@ CREATE TRIGGER payout_report_never_rewritten BEFORE UPDATE ON payments_payoutrep
         IS DISTINCT FROM
         (OLD.id, OLD.tenant_id, OLD.message_id, OLD.kind, OLD.document, OLD.created_at))
     EXECUTE FUNCTION florin_refuse('payout_report_never_rewritten', 'a bank''s report never changes');
+CREATE TRIGGER payout_report_never_deleted BEFORE DELETE ON payments_payoutreportfile
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION florin_refuse('payout_report_never_deleted', 'reports are kept for ever');
 
--- A discrepancy is resolved once.
+-- A discrepancy says what it said, and is resolved once.
+CREATE TRIGGER discrepancy_never_rewritten BEFORE UPDATE ON payments_discrepancy
+    FOR EACH ROW WHEN (
+        (NEW.id, NEW.tenant_id, NEW.configuration_id, NEW.kind, NEW.object_type, NEW.object_id,
+         NEW.reference, NEW.amount, NEW.currency, NEW.found_at)
+        IS DISTINCT FROM
+        (OLD.id, OLD.tenant_id, OLD.configuration_id, OLD.kind, OLD.object_type, OLD.object_id,
+         OLD.reference, OLD.amount, OLD.currency, OLD.found_at))
+    EXECUTE FUNCTION florin_refuse('discrepancy_never_rewritten', 'a discrepancy stays what it is');
+CREATE TRIGGER discrepancy_never_deleted BEFORE DELETE ON payments_discrepancy FOR EACH STATEMENT
+    EXECUTE FUNCTION florin_refuse('discrepancy_never_deleted', 'discrepancies are kept for ever');
 CREATE TRIGGER discrepancy_resolved_once BEFORE UPDATE ON payments_discrepancy
     FOR EACH ROW WHEN (OLD.status = 'resolved')
     EXECUTE FUNCTION florin_refuse('discrepancy_resolved_once', 'a discrepancy is resolved once');

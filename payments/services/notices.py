@@ -39,6 +39,7 @@ def take_notice(
     reference: str,
     gateway_id: str,
     claimed_state: str,
+    raw_status: str,
     is_settled: bool,
     now: dt.datetime,
 ) -> str:
@@ -54,7 +55,12 @@ def take_notice(
             reference,
             Q(gateway_payment_id=gateway_id) if gateway_id else None,
         )
-        return _payment_notice(payment, claimed_state, is_settled, now)
+        if _is_old_news(payment, claimed_state, is_settled):
+            return UNCHANGED
+        before = payment.status
+        with _asking():
+            payment = ask_about_payment(payment, now=now)
+        return _outcome(before, payment, claimed_state, raw_status)
     if kind == Kind.REFUND:
         refund = _found(
             Refund.objects.filter(payment__configuration=configuration).select_related("payment"),
@@ -66,7 +72,7 @@ def take_notice(
         before = refund.status
         with _asking():
             refund = ask_about_refund(refund, now=now, may_send=False)
-        return _outcome(before, refund.status, claimed_state)
+        return _outcome(before, refund, claimed_state, raw_status)
     if kind == Kind.PAYOUT:
         payout = _found(
             Payout.objects.filter(configuration=configuration),
@@ -78,7 +84,7 @@ def take_notice(
         before = payout.status
         with _asking():
             payout = ask_about_payout(payout, now=now, may_send=False)
-        return _outcome(before, payout.status, claimed_state)
+        return _outcome(before, payout, claimed_state, raw_status)
     return IGNORED
 
 
@@ -109,31 +115,27 @@ def _found(rows: QuerySet[R], reference: str, by_gateway_id: Q | None) -> R:
     return found
 
 
-def _payment_notice(
-    payment: Payment, claimed_state: str, is_settled: bool, now: dt.datetime
-) -> str:
+def _is_old_news(payment: Payment, claimed_state: str, is_settled: bool) -> bool:
+    """Whether it says no more than we know; then nobody is asked."""
     status = Payment.Status(payment.status)
-    had_money = (Payment.Status.DEPOSITED, Payment.Status.REFUNDED)
-    is_old_news = (
-        (claimed_state == State.SUCCEEDED and status in had_money and not is_settled)
-        or (claimed_state == State.SUCCEEDED and status in had_money and payment.is_settled)
-        or (claimed_state == State.PENDING and status is not Payment.Status.CREATED)
-        or (claimed_state == State.EXPIRED and status is Payment.Status.EXPIRED)
-        or (claimed_state == State.FAILED and status is Payment.Status.FAILED)
-        or (claimed_state == State.REVERSED and status is Payment.Status.REVERSED)
+    if claimed_state == State.SUCCEEDED:
+        had_money = (Payment.Status.DEPOSITED, Payment.Status.REFUNDED)
+        return status in had_money and (payment.is_settled or not is_settled)
+    if claimed_state == State.PENDING:
+        return status is not Payment.Status.CREATED
+    return (claimed_state, status) in (
+        (State.EXPIRED, Payment.Status.EXPIRED),
+        (State.FAILED, Payment.Status.FAILED),
+        (State.CANCELLED, Payment.Status.FAILED),
+        (State.REVERSED, Payment.Status.REVERSED),
     )
-    if is_old_news:
-        return UNCHANGED
-    before = payment.status
-    with _asking():
-        payment = ask_about_payment(payment, now=now)
-    return _outcome(before, payment.status, claimed_state)
 
 
-def _outcome(before: str, after: str, claimed: str) -> str:
-    if before != after:
+def _outcome(before: str, after: Payment | Refund | Payout, claimed: str, raw_status: str) -> str:
+    if before != after.status:
         return APPLIED
-    is_open = after in ("created", "unknown", "pending", "submitted")
-    if is_open and claimed not in ("", State.PENDING, State.REVIEW):
-        raise NotYet(f"It is {after} here, and {claimed} by the notification.")
+    is_open = after.status in ("created", "unknown", "pending", "submitted")
+    is_said_by_both = bool(raw_status) and after.gateway_status == raw_status
+    if is_open and claimed not in ("", State.PENDING, State.REVIEW) and not is_said_by_both:
+        raise NotYet(f"It is {after.status} here, and {claimed} by the notification.")
     return UNCHANGED

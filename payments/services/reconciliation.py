@@ -306,13 +306,15 @@ def _ask_again(row: Payment | Refund | Payout | None, now: dt.datetime) -> None:
 
 def _object_of(found: Discrepancy) -> Payment | Refund | Payout | None:
     model = _MODELS.get(found.object_type)
-    return model._default_manager.filter(pk=found.object_id).first() if model else None
+    return model._default_manager.filter(pk=found.object_id or "").first() if model else None
 
 
 def _lock_object(found: Discrepancy) -> None:
     model = _MODELS.get(found.object_type)
     if model is not None:
-        rows = model._default_manager.select_for_update(no_key=True).filter(pk=found.object_id)
+        rows = model._default_manager.select_for_update(no_key=True).filter(
+            pk=found.object_id or ""
+        )
         rows.first()
 
 
@@ -326,6 +328,6 @@ _MODELS: dict[str, type[Payment] | type[Refund] | type[Payout]] = {
 def _forget_attention(resolved: Discrepancy) -> None:
     model = _MODELS.get(resolved.object_type)
     if model is not None:
-        model._default_manager.filter(pk=resolved.object_id, attention=resolved.kind).update(
+        model._default_manager.filter(pk=resolved.object_id or "", attention=resolved.kind).update(
             attention=""
         )

@@ -228,20 +228,18 @@ def test_a_refund_that_fails_after_the_reversal_makes_a_closed_account_no_money(
     call_command("verify_ledger")
 
 
-def test_a_refund_that_fails_after_the_reversal_ends_for_an_overdrawn_account_too(
+def test_a_refund_that_fails_after_the_reversal_ends_for_an_account_that_takes_no_debits(
     line: GatewayConfiguration,
     sandbox: Sandbox,
     api: ContractClient,
+    ada: Account,
     tenant: Tenant,
 ) -> None:
-    bob = making.open_account(tenant, overdraft_limit=5000)
-    payment = scenes.topped_up(api, bob)
+    payment = scenes.topped_up(api, ada)
     refund = scenes.refund(api, payment, 2000, "sim:pending")
-    making.transfer(bob, making.open_account(tenant), 3000)
     sandbox.act(f"payments/{payment.gateway_payment_id}/reverse")
     scenes.heard(sandbox, line, "payment.reversed")
-    changed = api.patch(f"/api/v1/accounts/{bob.pk}", {"overdraft_limit": 0})
-    assert (changed.status_code, making.balance_of(bob)) == (200, -3000)
+    Account.objects.filter(pk=ada.pk).update(debit_locked_until="2999-01-01T00:00:00Z")
 
     sandbox.act(f"refunds/{refund.gateway_refund_id}/fail")
     for minutes in (10, 30, DAY):
@@ -249,7 +247,7 @@ def test_a_refund_that_fails_after_the_reversal_ends_for_an_overdrawn_account_to
 
     refund.refresh_from_db()
     assert refund.status == "failed"
-    assert making.balance_of(bob) + scenes.internal(tenant, "suspense") == -3000
+    assert making.balance_of(ada) + scenes.internal(tenant, "suspense") == 0
     assert scenes.internal(tenant, "settlement") == 0
     call_command("verify_ledger")
 
@@ -324,6 +322,26 @@ def test_a_refund_whose_first_try_was_lost_is_not_failed_by_a_later_refusal(
     refund.refresh_from_db()
     assert (refund.status, refund.attention) == ("unknown", "gateway_refuses")
     assert making.balance_of(ada) == 0
+    call_command("verify_ledger")
+
+
+@pytest.mark.xfail(
+    strict=True, reason="a try that was never sent counts as sent; the refund stays open for ever"
+)
+def test_a_refund_whose_first_try_reached_nobody_is_failed_by_a_refusal(
+    line: GatewayConfiguration, sandbox: Sandbox, api: ContractClient, ada: Account
+) -> None:
+    payment = scenes.topped_up(api, ada)
+    sandbox.fault("http_429", "refund")
+    refund = scenes.refund(api, payment, None)
+    assert refund.status == "created"
+    scenes.given_back_by_hand(sandbox, payment)
+
+    steps_at(later(2))
+
+    refund.refresh_from_db()
+    assert refund.status == "failed"
+    assert making.balance_of(ada) == 5000
     call_command("verify_ledger")
 
 

@@ -315,6 +315,18 @@ _NEVER_REWRITTEN = {
         "document = 'x'",
         "created_at = now()",
     ],
+    ("discrepancy_never_rewritten", "discrepancy"): [
+        f"id = {NEW}",
+        "tenant_id = '{other_tenant}'",
+        "configuration_id = '{sandbox}'",
+        "kind = 'paid_twice'",
+        "object_type = 'payout'",
+        f"object_id = {NEW}",
+        "reference = 'z'",
+        "amount = 2",
+        "currency = 'USD'",
+        "found_at = now()",
+    ],
     ("payout_report_never_rewritten", "report"): [
         f"id = {NEW}",
         "tenant_id = '{other_tenant}'",
@@ -413,6 +425,11 @@ CHANGES: Changes = [
         (f"payments_payoutreportfile_{name}_check", "report", [f"{name} = -1"])
         for name in ("applied_count", "unchanged_count", "unmatched_count")
     ),
+    (
+        "gateway_deleted_for_good",
+        "bank",
+        ["is_enabled = false, deleted_at = now()", "deleted_at = NULL"],
+    ),
     ("discrepancy_resolved_by_somebody", "discrepancy", ["status = 'resolved'"]),
     (
         "discrepancy_resolved_by_somebody",
@@ -464,6 +481,8 @@ OTHERS = [
         " UPDATE payments_payout SET return_transaction_id = gen_random_uuid()",
     ),
     ("payout_batch_never_deleted", "DELETE FROM payments_payoutbatch"),
+    ("payout_report_never_deleted", "DELETE FROM payments_payoutreportfile"),
+    ("discrepancy_never_deleted", "DELETE FROM payments_discrepancy WHERE false"),
 ]
 TRUNCATED = {"payment_never_truncated", "refund_never_truncated", "payout_never_truncated"}
 

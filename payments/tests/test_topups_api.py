@@ -189,7 +189,7 @@ def test_a_notification_that_comes_twice_counts_once(
 def test_what_is_reversed_is_taken_back(
     configuration: GatewayConfiguration, sandbox: Sandbox, api: ContractClient, ada: Account
 ) -> None:
-    topup = ask(api, ada, "4000000000000259").json()
+    topup = ask(api, ada, gateways.GOOD_CARD).json()
     assert making.balance_of(ada) == 5000
     payment = Payment.objects.get(pk=topup["id"])
     sandbox.act(f"payments/{payment.gateway_payment_id}/reverse")
@@ -212,7 +212,7 @@ def test_what_is_reversed_and_spent_is_owed(
     ada: Account,
     tenant: Tenant,
 ) -> None:
-    topup = ask(api, ada, "4000000000000259").json()
+    topup = ask(api, ada, gateways.GOOD_CARD).json()
     making.transfer(ada, making.open_account(tenant), 4000)
     payment = Payment.objects.get(pk=topup["id"])
     sandbox.act(f"payments/{payment.gateway_payment_id}/reverse")

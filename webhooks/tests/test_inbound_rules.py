@@ -31,6 +31,8 @@ _AS_IT_ARRIVED = [
     "reference = 'x'",
     "gateway_object_id = 'x'",
     "claimed_state = 'failed'",
+    "failure_code = 'x'",
+    "status_report = '[]'",
     "body = 'x'",
     "headers = '[]'",
     "received_at = now()",
@@ -47,6 +49,12 @@ CHANGES: Changes = [
     ("inbound_event_due_iff_pending", "event", [_DUE, "next_attempt_at = NULL"]),
     ("inbound_event_due_iff_pending", "event", [_DUE, _DONE]),
     ("webhooks_inboundevent_attempts_check", "event", ["attempts = -1"]),
+    ("inbound_attempt_never_changed", "attempt", ["outcome = 'x'"]),
+    ("inbound_attempt_never_changed", "attempt", ["number = 9"]),
+]
+DELETED = [
+    ("inbound_event_never_deleted", "DELETE FROM webhooks_inboundevent WHERE false"),
+    ("inbound_attempt_never_changed", "DELETE FROM webhooks_inboundattempt"),
 ]
 
 
@@ -75,7 +83,10 @@ def test_an_event_goes_the_way_it_should(scene: Scene) -> None:
 
 def test_each_rule_refuses_in_its_name(scene: Scene) -> None:
     assert refused(scene, COPIES, CHANGES) == []
+    assert [(rule, scene.refusal(statement)) for rule, statement in DELETED] == [
+        (rule, rule) for rule, _ in DELETED
+    ]
 
 
 def test_no_rule_is_left_without_an_attack(db: None) -> None:
-    assert named_rules("webhooks") == {rule for rule, *_ in [*COPIES, *CHANGES]}
+    assert named_rules("webhooks") == {rule for rule, *_ in [*COPIES, *CHANGES, *DELETED]}
