@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 
@@ -66,7 +66,9 @@ def _watch(moment: Callable[[], None]) -> None:
 
     from payments.gateways.calling import Caller
 
-    commit, exchange = BaseDatabaseWrapper._commit, Caller._exchange
+    # Django's stubs leave _commit out.
+    wrapper, caller = cast(Any, BaseDatabaseWrapper), cast(Any, Caller)
+    commit, exchange = wrapper._commit, caller._exchange
 
     def executed(execute: Any, *arguments: Any) -> Any:
         result = execute(*arguments)
@@ -85,8 +87,8 @@ def _watch(moment: Callable[[], None]) -> None:
         return result
 
     connection.execute_wrappers.append(executed)
-    BaseDatabaseWrapper._commit = committed  # type: ignore[method-assign]
-    Caller._exchange = exchanged  # type: ignore[method-assign]
+    wrapper._commit = committed
+    caller._exchange = exchanged
 
 
 def _top_up(order: dict[str, Any]) -> None:

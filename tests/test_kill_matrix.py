@@ -108,7 +108,7 @@ def top_up(api: ContractClient, account: Account, key: str) -> Any:
 def test_a_topup(mortal: Mortal, sandbox: Sandbox, tenant: Tenant) -> None:
     def attempt(dies_at: int) -> tuple[int, bool]:
         account, key = making.open_account(tenant), making.fresh_key()
-        order = {"tenant": str(tenant.pk), "account": str(account.pk), "key": key}
+        order: dict[str, Any] = {"tenant": str(tenant.pk), "account": str(account.pk), "key": key}
         moments, is_done = mortal.does("topup", dies_at=dies_at, amount=AMOUNT, **order)
         before = Payment.objects.filter(tenant_id=tenant.pk, idempotency_key=key).first()
         recover(sandbox)
@@ -137,7 +137,7 @@ def test_a_refund(mortal: Mortal, sandbox: Sandbox, tenant: Tenant, api: Contrac
     def attempt(dies_at: int) -> tuple[int, bool]:
         account, key = making.open_account(tenant), making.fresh_key()
         topup = top_up(api, account, making.fresh_key()).json()
-        order = {"tenant": str(tenant.pk), "payment": topup["id"], "key": key}
+        order: dict[str, Any] = {"tenant": str(tenant.pk), "payment": topup["id"], "key": key}
         sandbox.advance(60)
         moments, is_done = mortal.does("refund", dies_at=dies_at, **order)
         recover(sandbox)
@@ -158,7 +158,7 @@ def test_a_refund(mortal: Mortal, sandbox: Sandbox, tenant: Tenant, api: Contrac
 def test_a_payout(mortal: Mortal, sandbox: Sandbox, tenant: Tenant) -> None:
     def attempt(dies_at: int) -> tuple[int, bool]:
         account, key = making.open_account(tenant, balance=AMOUNT), making.fresh_key()
-        order = {"tenant": str(tenant.pk), "account": str(account.pk), "key": key}
+        order: dict[str, Any] = {"tenant": str(tenant.pk), "account": str(account.pk), "key": key}
         moments, is_done = mortal.does("payout", dies_at=dies_at, amount=AMOUNT, **order)
         recover(sandbox)
         mortal.does("payout", amount=AMOUNT, **order)
@@ -191,7 +191,11 @@ def test_a_notification(
         raw, headers = gateways.notification(
             configuration, id=payment.gateway_payment_id, reference=payment.reference
         )
-        order = {"configuration": str(configuration.pk), "body": raw.decode(), "headers": headers}
+        order: dict[str, Any] = {
+            "configuration": str(configuration.pk),
+            "body": raw.decode(),
+            "headers": headers,
+        }
         moments, is_done = mortal.does("webhook", dies_at=dies_at, **order)
         # A gateway that got no answer sends it again; a worker looks once the lease has run out.
         mortal.does("webhook", **order)

@@ -133,6 +133,7 @@ BEGIN
     SELECT amount, currency, tenant_id, status INTO v_payment
       FROM payments_payment WHERE id = NEW.payment_id FOR NO KEY UPDATE;
     IF v_payment.currency <> NEW.currency OR v_payment.tenant_id <> NEW.tenant_id
+       OR v_payment.status IN ('failed', 'expired', 'refunded', 'reversed')
        OR (SELECT sum(r.amount) FROM payments_refund r
             WHERE r.payment_id = NEW.payment_id AND r.status <> 'failed') > v_payment.amount THEN
         PERFORM payments_break('refund_within_payment', 'refunds never exceed what was paid');

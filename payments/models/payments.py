@@ -201,6 +201,8 @@ class Refund(models.Model):
     transaction_id = models.UUIDField(null=True)
     # The account's money again, of a refund that failed.
     return_transaction_id = models.UUIDField(null=True)
+    # When it was first sent to the gateway; null: it provably was not.
+    sent_at = models.DateTimeField(null=True)
     next_step_at = models.DateTimeField(null=True)
     steps = models.PositiveSmallIntegerField(default=0)
     waiting_since = models.DateTimeField()

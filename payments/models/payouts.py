@@ -100,6 +100,8 @@ class Payout(models.Model):
     transaction_id = models.UUIDField()
     settlement_transaction_id = models.UUIDField(null=True)
     return_transaction_id = models.UUIDField(null=True)
+    # When it was first sent to the gateway; null: it provably was not.
+    sent_at = models.DateTimeField(null=True)
     next_step_at = models.DateTimeField(null=True)
     steps = models.PositiveSmallIntegerField(default=0)
     waiting_since = models.DateTimeField()

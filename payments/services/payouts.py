@@ -49,9 +49,11 @@ from payments.services.payout_moves import (
 from payments.services.waiting import (
     NoAnswer,
     begin_waiting,
+    mark_as_sent,
     not_counted,
     reference_of,
     tell_a_person,
+    unmark_as_sent,
 )
 
 _KEY_TAKEN = "payout_idempotency_key_unique"
@@ -184,11 +186,13 @@ def send_payout(payout: Payout, *, now: dt.datetime) -> Payout:
     payout.refresh_from_db()
     if payout.status not in (_S.PENDING, _S.UNKNOWN):
         return payout
-    # Whether a word about this attempt says nothing of the one before.
-    was_sent = payout.status == _S.UNKNOWN or payout.steps > 1
+    # Whether a word about this attempt says nothing of one before.
+    was_sent = mark_as_sent(payout, now)
     try:
         report = connect(payout.configuration).create_payout(_order(payout))
     except Unreachable:
+        if not was_sent:
+            unmark_as_sent(payout)
         not_counted(payout, now)
         return payout
     except Uncertain as fault:
@@ -264,6 +268,11 @@ def _status_of(state: State, payout: Payout) -> Payout.Status:
         # What had arrived and did not stay was sent back.
         return _S.RETURNED if payout.status == _S.SETTLED else _S.FAILED
     return _S.SUBMITTED
+
+
+def end_payout(payout: Payout, *, code: str, detail: str, now: dt.datetime) -> Payout:
+    """Have it be failed: the source gets its money back. For a person who knows why."""
+    return _settle(payout, _S.FAILED, code, detail, now)
 
 
 def _settle(

@@ -20,12 +20,12 @@ from core.caller import current_caller
 from core.changes import record_change
 from core.errors import InvalidRequest, InvalidState, NotFound
 from ledger.queries import transaction_by_key
-from payments.gateways.port import GatewayFault, State
+from payments.gateways.port import GatewayFault, NoSuchObject, State
 from payments.gateways.registry import connect
 from payments.models import Discrepancy, GatewayConfiguration, Payment, Payout, Refund
 from payments.services.outcomes import deposit
-from payments.services.payouts import ask_about_payout
-from payments.services.refunds import ask_about_refund, refund_payment
+from payments.services.payouts import ask_about_payout, end_payout
+from payments.services.refunds import ask_about_refund, end_refund, refund_payment
 from payments.services.steps import ask_about_payment
 from payments.services.waiting import NoAnswer, open_discrepancy, tell_a_person
 
@@ -41,6 +41,7 @@ RESOLUTIONS = {
     "asked_again": "Ask the gateway again",
     "deposited": "Try the deposit again",
     "refunded": "Pay the payer back",
+    "given_back": "It never arrived: give the account its money back",
     "accepted": "Accept the difference",
 }
 
@@ -140,10 +141,14 @@ def _reconcile_payments(
             continue
         result.payments += 1
         with _counting(result):
+            payment.refresh_from_db()
+            refunded_before = payment.refunded_amount
             payment = ask_about_payment(payment, now=now)
             if payment.status in (Payment.Status.PAID, Payment.Status.DEPOSIT_PENDING):
                 payment = deposit(payment_id=payment.pk, now=now)
-            _compare(payment, now)
+            if payment.refunded_amount == refunded_before:
+                # Else the answer is from before a refund went through.
+                _compare(payment, now)
 
 
 def _compare(payment: Payment, now: dt.datetime) -> None:
@@ -266,6 +271,8 @@ def _act_on(found: Discrepancy, resolution: str, note: str, now: dt.datetime) ->
     row = _object_of(found)
     if resolution == "asked_again":
         _ask_again(row, now)
+    elif resolution == "given_back":
+        _give_back(row, note, now)
     elif not isinstance(row, Payment):
         raise InvalidRequest("This can only be asked about, or accepted.", field="resolution")
     elif resolution == "deposited":
@@ -285,6 +292,28 @@ def _act_on(found: Discrepancy, resolution: str, note: str, now: dt.datetime) ->
         )
         if made.refund.status == Refund.Status.FAILED:
             raise InvalidState(f"The gateway refused the refund: {made.refund.failure_code}.")
+
+
+def _give_back(row: Payment | Refund | Payout | None, note: str, now: dt.datetime) -> None:
+    """End a refund or payout that never arrived, once the gateway does not know of it either."""
+    if not isinstance(row, Refund | Payout):
+        raise InvalidRequest("Only a refund or a payout can be given back.", field="resolution")
+    is_asked = row.gateway_configuration.gateway != GatewayConfiguration.Gateway.BANK_FILE
+    try:
+        if is_asked and isinstance(row, Refund):
+            row = ask_about_refund(row, now=now, may_send=False)
+        elif is_asked and isinstance(row, Payout):
+            row = ask_about_payout(row, now=now, may_send=False)
+    except NoAnswer as fault:
+        if not isinstance(fault.__cause__, NoSuchObject):
+            raise InvalidState(f"The gateway cannot be asked just now: {fault}") from fault
+    else:
+        if is_asked:
+            raise InvalidState(f"The gateway knows of it: it is {row.status}.")
+    if isinstance(row, Refund):
+        end_refund(row, code="given_back", now=now)
+    else:
+        end_payout(row, code="given_back", detail=note, now=now)
 
 
 def _ask_again(row: Payment | Refund | Payout | None, now: dt.datetime) -> None:

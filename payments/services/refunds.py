@@ -41,9 +41,11 @@ from payments.services.waiting import (
     begin_waiting,
     came_right,
     end_waiting,
+    mark_as_sent,
     not_counted,
     reference_of,
     tell_a_person,
+    unmark_as_sent,
 )
 
 _KEY_TAKEN = "refund_idempotency_key_unique"
@@ -133,12 +135,14 @@ def send_refund(refund: Refund, *, now: dt.datetime) -> Refund:
     refund.refresh_from_db()
     if refund.status not in (_S.CREATED, _S.UNKNOWN, _S.PENDING):
         return refund
-    # Whether a word about this attempt says nothing of the one before.
-    was_sent = refund.status != _S.CREATED or refund.steps > 0
+    # Whether a word about this attempt says nothing of one before.
+    was_sent = mark_as_sent(refund, now)
     payment = refund.payment
     try:
         report = connect(payment.configuration).refund(_order(refund))
     except Unreachable:
+        if not was_sent:
+            unmark_as_sent(refund)
         not_counted(refund, now)
         return refund
     except Uncertain as fault:
@@ -257,6 +261,11 @@ def _begun(payment: Payment, amount: int | None, reason: str, now: dt.datetime) 
     return refund
 
 
+def end_refund(refund: Refund, *, code: str, now: dt.datetime) -> Refund:
+    """Have it be failed: the account gets its money back. For a person who knows why."""
+    return _settle(refund, _S.FAILED, code, now)
+
+
 def _settle(refund: Refund, status: Refund.Status, code: str, now: dt.datetime) -> Refund:
     def settle() -> Refund:
         with transaction.atomic():
@@ -341,8 +350,29 @@ def _give_back(refund: Refund, now: dt.datetime) -> UUID:
                 refusal=refusal.code,
             )
     if payment.status == Payment.Status.REVERSED:
-        _post(refund, "chargeback", account_id, -refund.amount, now)
+        _charge_back(refund, account_id, now)
     return posted.id
+
+
+def _charge_back(refund: Refund, account_id: UUID, now: dt.datetime) -> None:
+    try:
+        _post(refund, "chargeback", account_id, -refund.amount, now)
+    except DomainError as refusal:
+        suspense = internal_account(
+            tenant_id=refund.tenant_id,
+            role=Account.Role.SUSPENSE,
+            currency=refund.currency,
+            now=now,
+        )
+        _post(refund, "chargeback", suspense, -refund.amount, now)
+        tell_a_person(
+            refund,
+            Discrepancy.Kind.REVERSAL_OWED,
+            now=now,
+            ours=f"{refund.amount} {refund.currency} owed by account {account_id}",
+            theirs="reversed",
+            refusal=refusal.code,
+        )
 
 
 def _post(

@@ -90,7 +90,7 @@ def step_refund(refund: Refund, now: dt.datetime) -> None:
 def step_payout(payout: Payout, now: dt.datetime) -> None:
     """Send the payout, or ask what became of it; sent before or not, if nobody knows."""
     try:
-        if payout.status == Payout.Status.PENDING and payout.steps == 1:
+        if payout.status == Payout.Status.PENDING and payout.sent_at is None:
             send_payout(payout, now=now)
         else:
             ask_about_payout(payout, now=now, may_send=True)

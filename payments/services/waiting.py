@@ -84,6 +84,24 @@ def not_counted(row: W, now: dt.datetime) -> None:
         )
 
 
+def mark_as_sent(row: Refund | Payout, now: dt.datetime) -> bool:
+    """
+    Take down that the row is about to be sent, before it is; say whether it may have been sent
+    before: then a refusal ends nothing.
+    """
+    if row.sent_at is not None:
+        return True
+    type(row)._default_manager.filter(pk=row.pk).update(sent_at=now)
+    row.sent_at = now
+    return False
+
+
+def unmark_as_sent(row: Refund | Payout) -> None:
+    """Take that back: nothing left this machine, or the gateway says that it did nothing."""
+    type(row)._default_manager.filter(pk=row.pk).update(sent_at=None)
+    row.sent_at = None
+
+
 def tell_if_asked_in_vain(row: W, now: dt.datetime) -> None:
     """Tell a person once all of the questions were asked and the row still waits."""
     if row.steps >= len(ASK_AFTER) and row.next_step_at is not None:

@@ -325,9 +325,6 @@ def test_a_refund_whose_first_try_was_lost_is_not_failed_by_a_later_refusal(
     call_command("verify_ledger")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a try that was never sent counts as sent; the refund stays open for ever"
-)
 def test_a_refund_whose_first_try_reached_nobody_is_failed_by_a_refusal(
     line: GatewayConfiguration, sandbox: Sandbox, api: ContractClient, ada: Account
 ) -> None:
