@@ -1,5 +1,6 @@
 """The hosted pages: what a payer sees, with a button for everything that can happen."""
 
+import hmac
 import html
 from typing import Final
 
@@ -35,7 +36,9 @@ _STYLE: Final = (
 
 def page_of(state: State, name: str) -> Payment | None:
     """The payment that this page is for."""
-    return next((item for item in state.payments.values() if item.token == name), None)
+    return next(
+        (item for item in state.payments.values() if hmac.compare_digest(item.token, name)), None
+    )
 
 
 def show_page(payment: Payment | None) -> Answer:
