@@ -35,8 +35,8 @@ class InboundEvent(models.Model):
         FAILED = "failed"
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
-    # A configuration is never deleted (trigger), nor then its tenant. A foreign key's check would have all notifications of a
-    # gateway lock the same two rows, which costs more than the insert.
+    # A configuration is never deleted (trigger), nor then its tenant. A foreign key's check would
+    # have all notifications of a gateway lock the same two rows, which costs more than the insert.
     tenant = models.ForeignKey(
         "identity.Tenant", on_delete=models.PROTECT, db_index=False, db_constraint=False
     )

@@ -209,6 +209,8 @@ class Capabilities:
     # Names of the credentials that a configuration holds: required, and optional.
     credentials: tuple[str, ...] = ()
     optional_credentials: tuple[str, ...] = ()
+    # The one whose end tells one configuration from another; by default the first.
+    hinted_credential: str = ""
     needs_webhook_secret: bool = False
     modes: tuple[str, ...] = ("test", "live")
 

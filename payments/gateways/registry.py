@@ -11,7 +11,7 @@ from core.encryption import decrypt, encrypt
 from payments.gateways.bank_file import adapter as bank_file
 from payments.gateways.calling import Caller
 from payments.gateways.midtrans import adapter as midtrans
-from payments.gateways.port import Capabilities, Gateway
+from payments.gateways.port import Capabilities, Gateway, Unreachable
 from payments.gateways.sandbox import adapter as sandbox
 from payments.gateways.xendit import adapter as xendit
 from payments.models import GatewayConfiguration
@@ -25,8 +25,14 @@ CAPABILITIES: dict[str, Capabilities] = {
 
 
 def connect(configuration: GatewayConfiguration) -> Gateway:
-    """Return the gateway as this configuration reaches it. Calls nothing."""
+    """
+    Return the gateway as this configuration reaches it. Calls nothing.
+
+    :raises Unreachable: it was deleted, and its credentials with it
+    """
     gateway, mode = configuration.gateway, configuration.mode
+    if configuration.deleted_at is not None:
+        raise Unreachable(f"This {gateway} was deleted.", code="deleted")
     credentials = credentials_of(configuration)
     caller = Caller(
         gateway, configuration.circuit, settings.GATEWAY_URLS.get((gateway, mode), ""), {}

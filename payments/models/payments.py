@@ -246,6 +246,9 @@ class Refund(models.Model):
             models.Index(name="refund_payment_idx", fields=["payment", "id"]),
             models.Index(name="refund_changed_idx", fields=["updated_at", "id"]),
             models.Index(
+                name="refund_attention_idx", fields=["tenant", "id"], condition=~Q(attention="")
+            ),
+            models.Index(
                 name="refund_gateway_id_idx",
                 fields=["gateway_refund_id"],
                 condition=~Q(gateway_refund_id=""),

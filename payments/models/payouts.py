@@ -166,6 +166,9 @@ class Payout(models.Model):
             models.Index(name="payout_changed_idx", fields=["configuration", "updated_at", "id"]),
             models.Index(name="payout_status_idx", fields=["tenant", "status", "id"]),
             models.Index(
+                name="payout_attention_idx", fields=["tenant", "id"], condition=~Q(attention="")
+            ),
+            models.Index(
                 name="payout_gateway_id_idx",
                 fields=["configuration", "gateway_payout_id"],
                 condition=~Q(gateway_payout_id=""),

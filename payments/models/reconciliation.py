@@ -69,6 +69,7 @@ class Discrepancy(models.Model):
         ]
         indexes = [
             models.Index(name="discrepancy_list_idx", fields=["tenant", "id"]),
+            models.Index(name="discrepancy_object_idx", fields=["object_id", "id"]),
             models.Index(
                 name="discrepancy_open_idx", fields=["tenant", "id"], condition=Q(status="open")
             ),

@@ -247,7 +247,7 @@ def _checked_currencies(
 
 def _hint(capabilities: Capabilities, credentials: Mapping[str, str]) -> str:
     # Of a secret, less than a fourth.
-    secret = credentials[capabilities.credentials[0]]
+    secret = credentials[capabilities.hinted_credential or capabilities.credentials[0]]
     return secret[-_HINT_LENGTH:] if len(secret) >= 4 * _HINT_LENGTH else ""
 
 

@@ -19,6 +19,7 @@ from core.database import repeating
 from core.errors import DomainError
 from core.idempotency import fingerprint
 from core.jobs import ring
+from core.money import format_money
 from ledger.services import Leg, PostedTransaction, Posting, post_one
 from payments.gateways.port import PaymentReport, State
 from payments.models import Discrepancy, Payment, Refund
@@ -104,9 +105,10 @@ def apply_report(
                     payment,
                     Discrepancy.Kind.AMOUNT_DIFFERS,
                     now=now,
-                    ours=f"{payment.reference} {payment.amount} {payment.currency}",
+                    ours=f"{payment.reference} {format_money(payment.amount, payment.currency)}",
                     theirs=(
-                        f"{report.reference} {report.amount.minor_units} {report.amount.currency}"
+                        f"{report.reference}"
+                        f" {format_money(report.amount.minor_units, report.amount.currency)}"
                     ),
                 )
                 return payment
@@ -265,7 +267,7 @@ def _take_back(payment: Payment, report: PaymentReport, left: int, now: dt.datet
             payment,
             Discrepancy.Kind.STATUS_DIFFERS,
             now=now,
-            ours=f"{payment.refunded_amount} {payment.currency} refunded before",
+            ours=f"{format_money(payment.refunded_amount, payment.currency)} refunded before",
             theirs=report.raw_status,
         )
     move(payment, _S.REVERSED, now)
@@ -286,7 +288,7 @@ def _charge_back(payment: Payment, left: int, raw: str, now: dt.datetime) -> Pos
             payment,
             Discrepancy.Kind.REVERSAL_OWED,
             now=now,
-            ours=f"{left} {payment.currency} owed by account {payment.account_id}",
+            ours=f"{format_money(left, payment.currency)} owed by account {payment.account_id}",
             theirs=raw,
             refusal=refusal.code,
         )

@@ -30,7 +30,7 @@ from core.iso20022.status_reports import (
     statuses_of,
 )
 from core.models import OutboxEvent
-from core.money import Money
+from core.money import Money, format_money
 from payments.gateways.bank_file.adapter import block_id, own_account, payout_file
 from payments.gateways.registry import credentials_of
 from payments.models import (
@@ -337,7 +337,7 @@ def _apply(payout_id: UUID, item: StatusItem, now: dt.datetime) -> bool:
                     payout,
                     Discrepancy.Kind.AMOUNT_DIFFERS,
                     now=now,
-                    ours=f"{payout.amount} {payout.currency}",
+                    ours=format_money(payout.amount, payout.currency),
                     theirs=f"{item.amount} {item.currency} ({item.status})",
                 )
                 payout.save()

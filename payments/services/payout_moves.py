@@ -10,6 +10,7 @@ from accounts.services import internal_account
 from core.changes import record_change
 from core.errors import DomainError
 from core.idempotency import fingerprint
+from core.money import format_money
 from ledger.services import Leg, PostedTransaction, Posting, post_one
 from payments.models import Discrepancy, Payout
 from payments.services.outcomes import QUESTIONS
@@ -85,7 +86,8 @@ def _give_back(payout: Payout, before: Payout.Status, now: dt.datetime) -> Poste
             payout,
             Discrepancy.Kind.RETURN_REFUSED,
             now=now,
-            ours=f"{payout.amount} {payout.currency} of {payout.source_account_id} in suspense",
+            ours=f"{format_money(payout.amount, payout.currency)} of"
+            f" {payout.source_account_id} in suspense",
             theirs=payout.failure_code,
             refusal=refusal.code,
         )

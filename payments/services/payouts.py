@@ -24,7 +24,7 @@ from core.iso20022.accounts import (
     checked_iban,
 )
 from core.jobs import ring
-from core.money import Money
+from core.money import Money, format_money
 from payments.gateways.port import (
     NoSuchObject,
     PayoutOrder,
@@ -247,7 +247,7 @@ def apply_payout_report(*, payout_id: UUID, report: PayoutReport, now: dt.dateti
                     payout,
                     Discrepancy.Kind.AMOUNT_DIFFERS,
                     now=now,
-                    ours=f"{payout.reference} {payout.amount} {payout.currency}",
+                    ours=f"{payout.reference} {format_money(payout.amount, payout.currency)}",
                     theirs=" ".join(map(str, stated)),
                 )
                 return payout

@@ -19,6 +19,7 @@ from django.db.models import F, QuerySet
 from core.caller import current_caller
 from core.changes import record_change
 from core.errors import InvalidRequest, InvalidState, NotFound
+from core.money import format_money
 from ledger.queries import transaction_by_key
 from payments.gateways.port import GatewayFault, NoSuchObject, State
 from payments.gateways.registry import connect
@@ -171,8 +172,8 @@ def _compare(payment: Payment, now: dt.datetime) -> None:
             payment,
             Discrepancy.Kind.REFUND_DIFFERS,
             now=now,
-            ours=f"{payment.refunded_amount} {payment.currency}",
-            theirs=f"{theirs} {payment.currency}",
+            ours=format_money(payment.refunded_amount, payment.currency),
+            theirs=format_money(theirs, payment.currency),
         )
 
 
@@ -335,16 +336,16 @@ def _ask_again(row: Payment | Refund | Payout | None, now: dt.datetime) -> None:
 
 def _object_of(found: Discrepancy) -> Payment | Refund | Payout | None:
     model = _MODELS.get(found.object_type)
-    return model._default_manager.filter(pk=found.object_id or "").first() if model else None
+    if model is None or found.object_id is None:
+        return None
+    return model._default_manager.filter(pk=found.object_id).first()
 
 
 def _lock_object(found: Discrepancy) -> None:
     model = _MODELS.get(found.object_type)
-    if model is not None:
-        rows = model._default_manager.select_for_update(no_key=True).filter(
-            pk=found.object_id or ""
-        )
-        rows.first()
+    if model is not None and found.object_id is not None:
+        rows = model._default_manager.select_for_update(no_key=True)
+        rows.filter(pk=found.object_id).first()
 
 
 _MODELS: dict[str, type[Payment] | type[Refund] | type[Payout]] = {
@@ -356,7 +357,7 @@ _MODELS: dict[str, type[Payment] | type[Refund] | type[Payout]] = {
 
 def _forget_attention(resolved: Discrepancy) -> None:
     model = _MODELS.get(resolved.object_type)
-    if model is not None:
-        model._default_manager.filter(pk=resolved.object_id or "", attention=resolved.kind).update(
+    if model is not None and resolved.object_id is not None:
+        model._default_manager.filter(pk=resolved.object_id, attention=resolved.kind).update(
             attention=""
         )

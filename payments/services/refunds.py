@@ -19,7 +19,7 @@ from core.database import refusing, repeating
 from core.errors import DomainError, IdempotencyConflict, InvalidState, NotFound
 from core.idempotency import REUSED_KEY, fingerprint
 from core.ids import new_id
-from core.money import Money
+from core.money import Money, format_money
 from ledger.services import Leg, PostedTransaction, Posting, post_one
 from payments.errors import RefundExceedsPayment
 from payments.gateways.port import (
@@ -190,7 +190,7 @@ def apply_refund_report(*, refund_id: UUID, report: RefundReport, now: dt.dateti
                     refund,
                     Discrepancy.Kind.REFUND_DIFFERS,
                     now=now,
-                    ours=f"{refund.reference} {refund.amount} {refund.currency}",
+                    ours=f"{refund.reference} {format_money(refund.amount, refund.currency)}",
                     theirs=" ".join(map(str, stated)),
                 )
                 return refund
@@ -240,7 +240,9 @@ def _begun(payment: Payment, amount: int | None, reason: str, now: dt.datetime) 
     elif payment.status != Payment.Status.DEPOSITED:
         raise InvalidState(f"The top-up is {payment.status}; nothing is there to pay back.")
     if not 0 < wanted <= left:
-        raise RefundExceedsPayment(f"{left} of the payment is left.")
+        raise RefundExceedsPayment(
+            f"{format_money(left, payment.currency)} of the payment is left."
+        )
     if payment.status == Payment.Status.PAID:
         move_payment(payment, Payment.Status.DEPOSIT_PENDING, now)
     refund_id = new_id()
@@ -345,7 +347,8 @@ def _give_back(refund: Refund, now: dt.datetime) -> UUID:
                 refund,
                 Discrepancy.Kind.RETURN_REFUSED,
                 now=now,
-                ours=f"{refund.amount} {refund.currency} of {payment.account_id} in suspense",
+                ours=f"{format_money(refund.amount, refund.currency)} of"
+                f" {payment.account_id} in suspense",
                 theirs=refund.failure_code,
                 refusal=refusal.code,
             )
@@ -369,7 +372,7 @@ def _charge_back(refund: Refund, account_id: UUID, now: dt.datetime) -> None:
             refund,
             Discrepancy.Kind.REVERSAL_OWED,
             now=now,
-            ours=f"{refund.amount} {refund.currency} owed by account {account_id}",
+            ours=f"{format_money(refund.amount, refund.currency)} owed by account {account_id}",
             theirs="reversed",
             refusal=refusal.code,
         )

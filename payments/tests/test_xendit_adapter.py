@@ -254,13 +254,12 @@ def test_a_payment_request_is_asked_for_by_id_and_by_reference(
     assert_sent(last(sandbox, "list_payments"), "GET", "/payment_requests", reference_id="TU-ABC-1")
 
 
-def test_an_id_is_one_part_of_the_path_whatever_it_holds(gateway: Xendit, sandbox: Sandbox) -> None:
-    with pytest.raises(GatewayFault):
-        asked(gateway, gateway_id="a/b?c=d&e#f")
+def test_an_id_is_one_part_of_the_path_whatever_it_holds(scripted: ScriptedGateway) -> None:
+    scripted.says(link())
 
-    [row] = sandbox.requests()
-    assert row["path"] == "/xendit/v2/invoices/a/b?c=d&e#f"
-    assert row["query"] == {}
+    asked(connected(scripted.url), gateway_id="a/b?c=d&e#f")
+
+    assert scripted.requests[0].path == "/v2/invoices/a%2Fb%3Fc%3Dd%26e%23f"
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ CAPABILITIES = Capabilities(
     takes_payments=False,
     credentials=("debtor_name", "debtor_account", "debtor_country"),
     optional_credentials=("debtor_bic", "debtor_town"),
+    hinted_credential="debtor_account",
 )
 
 

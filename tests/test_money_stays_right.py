@@ -20,10 +20,10 @@ from identity.models import Tenant
 from payments.models import Discrepancy, GatewayConfiguration, Payment, Payout, Refund
 from payments.services import ask_about_payment, reconcile, refund_payment
 from payments.services.outcomes import deposit
-from payments.tests import gateway_scenes as scenes
-from payments.tests.gateway_scenes import DAY, LATE, NEEDS_3DS, later, open_kinds
+from tests import gateway_scenes as scenes
 from tests import gateways, making
 from tests.contract import ContractClient
+from tests.gateway_scenes import DAY, LATE, NEEDS_3DS, later, open_kinds
 from tests.gateways import Sandbox, add_sandbox, close_circuit, fresh, steps_at
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -22,10 +22,10 @@ from payments.gateways.midtrans.adapter import signature_of
 from payments.gateways.registry import credentials_of, encrypted_credentials
 from payments.models import Discrepancy, GatewayConfiguration, Payment, Payout, PayoutBatch, Refund
 from payments.services import gather_payouts, reconcile, take_report
-from payments.tests import gateway_scenes as scenes
-from payments.tests.gateway_scenes import DAY, LATE, NEEDS_3DS, later, open_kinds
+from tests import gateway_scenes as scenes
 from tests import gateways, making
 from tests.contract import ContractClient
+from tests.gateway_scenes import DAY, LATE, NEEDS_3DS, later, open_kinds
 from tests.gateways import (
     OWN_ACCOUNT,
     XENDIT_TOKEN,

@@ -6,8 +6,8 @@ attacked with raw SQL, and refuses in its own name.
 import pytest
 
 from identity.models import Tenant
-from payments.tests.test_payment_rules import NEW, Changes, Copies, Scene, named_rules, refused
 from tests.gateways import Sandbox
+from tests.test_payment_rules import NEW, Changes, Copies, Scene, named_rules, refused
 
 COPIES: Copies = [
     ("inbound_event_unique", "event", {"event_id": "event_id"}),

@@ -19,6 +19,7 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from accounts.models import Account
+from core.money import format_money
 from identity.models import Tenant
 from ledger.models import Transaction
 from ops import processes
@@ -380,7 +381,7 @@ def test_s18_another_amount_is_quarantined(
     difference = Discrepancy.objects.get()
     assert (difference.kind, difference.status) == (Discrepancy.Kind.AMOUNT_DIFFERS, "open")
     assert difference.reference == payment.reference
-    assert str(AMOUNT + delta) in difference.detail["theirs"]
+    assert format_money(AMOUNT + delta, payment.currency) in difference.detail["theirs"]
     assert fresh(payment).attention == "amount_differs"
     assert postings(ada) == []
     assert InboundEvent.objects.get().status == "failed"
