@@ -11,6 +11,9 @@ AMOUNT_MAX: Final = 9_000_000_000_000_000
 # Largest balance, either way. The rest up to 2**63 is room to add before the check.
 BALANCE_MAX: Final = 9_000_000_000_000_000_000
 
+# What Decimal keeps exactly, by default.
+DIGITS_MAX: Final = 28
+
 # ISO 4217, active codes, by digits after the decimal point. IDR is 0 here and 2 in ISO: Xendit and
 # Midtrans take whole rupiah, and no coin below one rupiah exists (docs/decisions/0004).
 _CODES_BY_EXPONENT: Final = {
@@ -67,7 +70,11 @@ class Money:
 
         :raises ValueError: the amount has more digits than the currency
         """
-        scaled = amount.scaleb(exponent(currency))
+        places = exponent(currency)
+        # Beyond these Decimal's arithmetic would round without a word, or take minutes.
+        if len(amount.as_tuple().digits) > DIGITS_MAX or abs(amount.adjusted()) > DIGITS_MAX:
+            raise ValueError(f"The amount has more digits than any in {currency}.")
+        scaled = amount.scaleb(places)
         whole = scaled.to_integral_value(rounding=ROUND_HALF_EVEN)
         if whole != scaled:
             raise ValueError(f"{amount} has more decimal places than {currency}.")

@@ -161,11 +161,14 @@ def fail(
 def _is_of_another(payment: Payment, report: PaymentReport) -> bool:
     """Whether the gateway speaks of another payment or amount: then none of it is taken."""
     stated = (report.amount.minor_units, report.amount.currency)
+    # On a gateway's page a payer may try again, which may be another transaction there.
+    may_change_id = payment.method == Payment.Method.HOSTED and payment.status in _OPEN
     return (
         report.reference != payment.reference
         or stated != (payment.amount, payment.currency)
         or bool(
-            payment.gateway_payment_id
+            not may_change_id
+            and payment.gateway_payment_id
             and report.gateway_id
             and payment.gateway_payment_id != report.gateway_id
         )
