@@ -2,8 +2,12 @@
 
 import json
 import random
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -26,7 +30,7 @@ def measure(setting: Setting, payments: int, seconds: int) -> list[Result]:
     of each, in any order, over HTTP, processed by one worker, and counted in the ledger.
     """
     tenant_id, accounts = setting
-    return [_acknowledge(setting, seconds), *_process(tenant_id, accounts[0], payments)]
+    return [_acknowledge(setting, seconds), *_process(tenant_id, accounts, payments)]
 
 
 def _acknowledge(setting: Setting, seconds: int) -> Result:
@@ -53,24 +57,22 @@ def _acknowledge(setting: Setting, seconds: int) -> Result:
     )
 
 
-def _process(tenant_id: UUID, account_id: UUID, payments: int) -> list[Result]:
+def _process(tenant_id: UUID, accounts: list[UUID], payments: int) -> list[Result]:
     from django.conf import settings
 
-    from payments.gateways.sandbox.simulator import running_simulator
-
-    with running_simulator() as simulator:
-        settings.GATEWAY_URLS = {("sandbox", "test"): simulator.url}
+    with _simulator() as url:
+        settings.GATEWAY_URLS = {("sandbox", "test"): url}
         # Nobody listens: the benchmark carries the notifications itself.
         settings.PUBLIC_URL = "http://127.0.0.1:9"
         key = "sk_sandbox_bench00000000"
         gateway = _gateway(tenant_id, "sandbox", {"secret_key": key}, currencies=["USD"])
-        paid = _paid_payments(tenant_id, account_id, payments, simulator.url)
-        before = _balance(account_id)
+        paid = _paid_payments(tenant_id, accounts, payments, url)
+        before = _sum_of(accounts)
         told = [each for payment in paid for each in _notifications(payment, key)] * 2
         random.Random(1).shuffle(told)
         sent_per_s = _send(f"/api/v1/webhooks/gateways/sandbox/{gateway}", told)
         processed, processed_per_s = _work_off()
-        credited = _balance(account_id) - before
+        credited = _sum_of(accounts) - before
     right = payments * AMOUNT
     return [
         Result(
@@ -112,7 +114,26 @@ def _gateway(tenant_id: UUID, gateway: str, credentials: dict[str, str], **more:
     return add_gateway(tenant_id=tenant_id, new=new, now=timezone.now()).pk
 
 
-def _paid_payments(tenant_id: UUID, account_id: UUID, count: int, simulator: str) -> list[Any]:
+@contextmanager
+def _simulator() -> Iterator[str]:
+    """The gateways in a process of their own, as they are elsewhere in life."""
+    import httpx
+
+    from ops.servers import free_port
+
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "payments.gateways.sandbox.simulator", "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        try:
+            with httpx.Client(transport=httpx.HTTPTransport(retries=8), trust_env=False) as client:
+                client.get(f"{url}/_sim/health").raise_for_status()
+            yield url
+        finally:
+            process.terminate()
+
+
+def _paid_payments(tenant_id: UUID, accounts: list[UUID], count: int, simulator: str) -> list[Any]:
     """Top-ups on the gateway's page, which the payer has paid; we have not heard of it."""
     import httpx
     from django.db import connection
@@ -124,6 +145,7 @@ def _paid_payments(tenant_id: UUID, account_id: UUID, count: int, simulator: str
     with httpx.Client(base_url=simulator, trust_env=False) as client:
 
         def one(number: int) -> Any:
+            account_id = accounts[number % len(accounts)]
             order = TopUpOrder(account_id, Money(AMOUNT, "USD"), f"bench-{number}")
             payment = top_up(tenant_id=tenant_id, order=order, now=timezone.now()).payment
             connection.close()
@@ -191,10 +213,10 @@ def _work_off() -> tuple[int, float]:
     return done, done / (time.monotonic() - began)
 
 
-def _balance(account_id: UUID) -> int:
+def _sum_of(accounts: list[UUID]) -> int:
     from accounts.models import Account
 
-    return Account.objects.values_list("balance", flat=True).get(pk=account_id)
+    return sum(Account.objects.filter(pk__in=accounts).values_list("balance", flat=True))
 
 
 def _forget_events() -> None:

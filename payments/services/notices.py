@@ -51,7 +51,7 @@ def take_notice(
     """
     if kind == Kind.PAYMENT:
         payment = _found(
-            Payment.objects.filter(configuration=configuration),
+            Payment.objects.filter(configuration=configuration).select_related("configuration"),
             reference,
             Q(gateway_payment_id=gateway_id) if gateway_id else None,
         )
@@ -75,7 +75,7 @@ def take_notice(
         return _outcome(before, refund, claimed_state, raw_status)
     if kind == Kind.PAYOUT:
         payout = _found(
-            Payout.objects.filter(configuration=configuration),
+            Payout.objects.filter(configuration=configuration).select_related("configuration"),
             reference,
             Q(gateway_payout_id=gateway_id) if gateway_id else None,
         )

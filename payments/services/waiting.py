@@ -112,6 +112,9 @@ def tell_if_asked_in_vain(row: W, now: dt.datetime) -> None:
 
 def came_right(row: W, *kinds: str, now: dt.datetime) -> None:
     """Close what was open about the row, since it has come right by itself."""
+    if not row.attention:
+        # Whoever opens something says so on the row; most never have anything.
+        return
     still_open = Discrepancy.objects.filter(
         tenant_id=row.tenant_id, reference=row.reference, kind__in=kinds, status="open"
     )
