@@ -144,7 +144,9 @@ class _Link(threading.local):
         if self._connection is not None and self._url == settings.REDIS_URL:
             return not self._connection.is_connected
         self._url = settings.REDIS_URL
-        self._connection = _client_of(self._url).connection_pool.make_connection()
+        pool = _client_of(self._url).connection_pool
+        # Not the pool's `make_connection`, which counts those of threads that have gone as well.
+        self._connection = pool.connection_class(**pool.connection_kwargs)
         return True
 
     def _ask(self, *command: object) -> Any:

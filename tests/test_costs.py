@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 
 from core.permissions import Role
 from identity.models import Tenant
-from tests import making
+from tests import gateways, making
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -148,3 +148,52 @@ def test_opening_an_account(tenant: Tenant, counting: Any) -> None:
     assert len([each for each in cost.sql if each.split()[0] in ("INSERT", "UPDATE", "WITH")]) == 4
     assert len(cost.sql) == 8, cost.sql
     assert cost.redis == 1
+
+
+def test_a_top_up_that_is_paid_at_once(
+    tenant: Tenant, sandbox: gateways.Sandbox, counting: Any
+) -> None:
+    gateways.add_sandbox(tenant)
+    api, ada = making.api_client(tenant), making.open_account(tenant)
+    url = f"/accounts/{ada.pk}/topup"
+    order = {"amount": 100, "currency": "USD", "payment_method": gateways.card()}
+    # The settlement account is open, the key known, the script loaded.
+    api.post_once(url, order)
+    tables = "payments_payment ledger_transaction ledger_entry core_outboxevent core_auditrecord"
+    tables += " core_idempotencyrecord"
+    before = rows(tables)
+
+    with counting() as cost:
+        assert api.post_once(url, order).json()["status"] == "succeeded"
+
+    # Three transactions: written down, paid, deposited; with what begins and ends them.
+    assert len(cost.sql) == 22, cost.sql
+    assert len(sandbox.requests("create_payment")) == 2
+    written = {name: count - before[name] for name, count in rows(tables).items()}
+    assert written == {
+        "payments_payment": 1,
+        "ledger_transaction": 1,
+        "ledger_entry": 2,
+        # Of the payment three: created, paid, deposited; and one of the posting.
+        "core_outboxevent": 4,
+        "core_auditrecord": 3,
+        "core_idempotencyrecord": 0,
+    }
+
+
+def test_a_notification(tenant: Tenant, sandbox: gateways.Sandbox, counting: Any) -> None:
+    configuration = gateways.add_sandbox(tenant)
+    gateways.deliver(gateways.as_sent(configuration), configuration)
+    told = gateways.as_sent(configuration)
+    before = rows("webhooks_inboundevent core_outboxevent core_auditrecord")
+
+    with counting() as cost:
+        assert gateways.deliver(told, configuration).status_code == 200
+
+    assert len(cost.sql) == 1, cost.sql
+    assert cost.redis == 0
+    written = {
+        name: count - before[name]
+        for name, count in rows("webhooks_inboundevent core_outboxevent core_auditrecord").items()
+    }
+    assert written == {"webhooks_inboundevent": 1, "core_outboxevent": 0, "core_auditrecord": 0}

@@ -338,3 +338,18 @@ def test_another_process_hears_at_once_that_a_key_has_ended(
 
     answer = client.get("/api/v1/me")
     assert (answer.status_code, answer.json()["code"]) == (401, "key_revoked")
+
+
+def test_threads_come_and_go_and_the_limit_stays() -> None:
+    """More threads than a pool of Redis's client has connections, one after the other."""
+    who = f"test:{new_id()}"
+    counted = []
+    for _ in range(150):
+        thread = threading.Thread(
+            target=lambda: counted.append(count_request(who=who, limit=1_000))
+        )
+        thread.start()
+        thread.join()
+
+    assert None not in counted
+    assert len(counted) == 150

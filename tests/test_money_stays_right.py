@@ -18,8 +18,14 @@ from accounts.models import Account
 from core.errors import InvalidState
 from identity.models import Tenant
 from payments.models import Discrepancy, GatewayConfiguration, Payment, Payout, Refund
-from payments.services import ask_about_payment, reconcile, refund_payment
+from payments.services import (
+    ask_about_payment,
+    reconcile,
+    refund_payment,
+    resolve_discrepancy,
+)
 from payments.services.outcomes import deposit
+from payments.services.waiting import tell_a_person
 from tests import gateway_scenes as scenes
 from tests import gateways, making
 from tests.contract import ContractClient
@@ -691,3 +697,59 @@ def test_nothing_is_refunded_of_what_was_reversed(
 
     with scenes.refused_by("refund_within_payment"):
         scenes.copy_row("payments_refund", refund.pk, status="created", transaction_id=str(posted))
+
+
+def unknown_payout(
+    sandbox: Sandbox, api: ContractClient, source: Account, effect: str
+) -> tuple[Payout, Discrepancy]:
+    """Return a payout whose answer was lost, and the discrepancy that a person is to resolve."""
+    sandbox.fault(effect, "create_payout", times=3)
+    body = {
+        "source_account_id": str(source.pk),
+        "amount": 3_000,
+        "currency": "USD",
+        "beneficiary": {"name": "Budi", "country": "DE", "iban": "DE89370400440532013000"},
+    }
+    payout = Payout.objects.get(pk=api.post_once("/payouts", body).json()["id"])
+    steps_at(timezone.now())
+    payout.refresh_from_db()
+    assert payout.status == "unknown"
+    tell_a_person(payout, Discrepancy.Kind.UNKNOWN_OUTCOME, now=timezone.now(), ours="unknown")
+    return payout, Discrepancy.objects.get()
+
+
+def give_back(found: Discrepancy) -> None:
+    resolve_discrepancy(
+        tenant_id=found.tenant_id,
+        discrepancy_id=found.pk,
+        resolution="given_back",
+        note="The gateway has never heard of it.",
+        now=timezone.now(),
+    )
+
+
+def test_what_never_arrived_is_given_back_by_a_person(
+    line: GatewayConfiguration, sandbox: Sandbox, api: ContractClient, tenant: Tenant
+) -> None:
+    source = making.open_account(tenant, balance=3_000)
+    payout, found = unknown_payout(sandbox, api, source, "timeout_before_commit")
+
+    give_back(found)
+
+    payout.refresh_from_db()
+    assert (payout.status, payout.failure_code) == ("failed", "given_back")
+    assert making.balance_of(source) == 3_000
+    assert sandbox.objects(payout.reference) == []
+    call_command("verify_ledger")
+
+
+def test_what_the_gateway_knows_of_is_not_given_back(
+    line: GatewayConfiguration, sandbox: Sandbox, api: ContractClient, tenant: Tenant
+) -> None:
+    source = making.open_account(tenant, balance=3_000)
+    _, found = unknown_payout(sandbox, api, source, "timeout_after_commit")
+
+    with pytest.raises(InvalidState, match="knows of it"):
+        give_back(found)
+
+    assert making.balance_of(source) == 0

@@ -68,6 +68,7 @@ _NO_FILE = (
 
 # Of services.RESOLUTIONS.
 _ASKED, _DEPOSITED, _REFUNDED, _ACCEPTED = "asked_again", "deposited", "refunded", "accepted"
+_GIVEN_BACK = "given_back"
 _ASKS_AND_SENDS = (
     "asks what became of it. If the gateway never got it, it gets it now under the same reference:"
     " it is paid at most once. Refused if the gateway says nothing new."
@@ -79,6 +80,14 @@ _EFFECTS = {
     ),
     (_ASKED, "payout"): _ASKS_AND_SENDS,
     (_ASKED, "refund"): _ASKS_AND_SENDS,
+    (_GIVEN_BACK, "payout"): (
+        "asks the gateway once more; if it does not know of the payout, the source has its money"
+        " back. Refused if the gateway knows of it, or does not answer."
+    ),
+    (_GIVEN_BACK, "refund"): (
+        "asks the gateway once more; if it does not know of the refund, the account has its money"
+        " back. Refused if the gateway knows of it, or does not answer."
+    ),
     (_DEPOSITED, "payment"): "credits the account now. Refused if the ledger still refuses.",
     (_REFUNDED, "payment"): (
         "has the gateway pay the whole amount back. The account gets nothing, and can no longer be"
@@ -94,9 +103,9 @@ _HELPS: dict[str, tuple[str, ...]] = {
     _K.NOT_DEPOSITED: (_DEPOSITED, _REFUNDED),
     _K.AMOUNT_DIFFERS: (_ASKED,),
     _K.STATUS_DIFFERS: (_ASKED,),
-    _K.UNKNOWN_OUTCOME: (_ASKED,),
-    _K.NOT_AT_GATEWAY: (_ASKED,),
-    _K.GATEWAY_REFUSES: (_ASKED,),
+    _K.UNKNOWN_OUTCOME: (_ASKED, _GIVEN_BACK),
+    _K.NOT_AT_GATEWAY: (_ASKED, _GIVEN_BACK),
+    _K.GATEWAY_REFUSES: (_ASKED, _GIVEN_BACK),
     _K.PAID_TWICE: (_ASKED,),
 }
 

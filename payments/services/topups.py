@@ -142,7 +142,7 @@ def _begin(
             return earlier, True
         hold_gateway(configuration.pk)
         payment_id = new_id()
-        payment = Payment.objects.create(
+        payment = Payment(
             id=payment_id,
             tenant_id=tenant_id,
             configuration=configuration,
@@ -158,12 +158,11 @@ def _begin(
             card_last4=order.card.number[-4:] if order.card else "",
             idempotency_key=order.idempotency_key,
             request_fingerprint=_fingerprint(order),
-            waiting_since=now,
             created_at=now,
             updated_at=now,
         )
         begin_waiting(payment, now)
-        payment.save(update_fields=["waiting_since", "steps", "next_step_at"])
+        payment.save(force_insert=True)
         record_change(
             tenant_id=tenant_id,
             action="topup.created",
