@@ -154,7 +154,9 @@ def _gateway_urls(url: str) -> dict[str, str]:
     """Where the simulated payment gateways are reached, and where they reach us."""
     last_ports = read_variables(_PORTS_FILE)
     preferred = _PREFERRED_PORTS["gateways"]
-    port = free_port(int(last_ports.get("gateways", preferred)), preferred)
+    port = int(os.environ.get("SANDBOX_PORT") or 0) or free_port(
+        int(last_ports.get("gateways", preferred)), preferred
+    )
     write_variables(_PORTS_FILE, {**last_ports, "gateways": str(port)})
     simulator = f"http://127.0.0.1:{port}"
     urls = {

@@ -33,6 +33,7 @@ class Checkout:
         self.root = root
         self.local = root / ".local"
         self.port = free_port()
+        self.sandbox_port = free_port()
         self.output = root / "output.txt"
 
     def launch(self) -> subprocess.Popen[bytes]:
@@ -46,7 +47,12 @@ class Checkout:
         return processes.spawn(
             [sys.executable, "-m", "ops", "--no-setup", "run"],
             # Tests call more often in a minute than anybody may.
-            env={**env, "PORT": str(self.port), "RATE_LIMIT": "0"},
+            env={
+                **env,
+                "PORT": str(self.port),
+                "SANDBOX_PORT": str(self.sandbox_port),
+                "RATE_LIMIT": "0",
+            },
             cwd=self.root,
             log=self.output,
         )
