@@ -231,6 +231,19 @@ class Gateway(Protocol):
         """Raise NoSuchObject where the gateway has no payment of the reference."""
         ...
 
+    def cancel_payment(
+        self, *, reference: str, gateway_id: str, method: str, amount: Money, redirect_url: str
+    ) -> PaymentReport | None:
+        """
+        Call off a hosted payment that nobody has paid; report where it stands then.
+
+        It may have been paid meanwhile: then that is the report. Called again it is the same.
+        None: this payment cannot be called off. The gateway does not always say the amount of what
+        nobody used, so it is given. Raises GatewayFaults as get_payment does; Uncertain where it
+        may yet be called off: ask for it again.
+        """
+        ...
+
     def refund(self, order: RefundOrder) -> RefundReport:
         """Refund; called again with the same key it is the same refund."""
         ...

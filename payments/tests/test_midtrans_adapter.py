@@ -40,7 +40,7 @@ from payments.gateways.port import (
     Unreachable,
     Unreadable,
 )
-from payments.tests.scripted import ScriptedGateway, scripted_gateway
+from payments.tests.scripted import ScriptedGateway, answer, scripted_gateway
 from tests.gateways import GOOD_CARD, Sandbox
 
 KEY = "SB-Mid-server-TESTKEY"
@@ -122,6 +122,18 @@ def open_page(gateway: Midtrans, sandbox: Sandbox) -> str:
     """Open a page of Snap; return the token in its URL."""
     made = gateway.create_payment(order())
     return made.redirect_url.rpartition("/")[2]
+
+
+def call_off(
+    gateway: Midtrans, redirect_url: str, *, gateway_id: str = "", method: str = "hosted"
+) -> Any:
+    return gateway.cancel_payment(
+        reference="TU-ABC-1",
+        gateway_id=gateway_id,
+        method=method,
+        amount=Money(150_000, "IDR"),
+        redirect_url=redirect_url,
+    )
 
 
 def last(sandbox: Sandbox, op: str) -> Json:
@@ -610,6 +622,7 @@ Call = Callable[[Midtrans], Any]
 CALLS: list[tuple[str, Call]] = [
     ("charge", lambda it: it.create_payment(order(token="tok"))),
     ("get", lambda it: asked(it)),
+    ("call off", lambda it: call_off(it, "")),
     ("refund", lambda it: it.refund(refund_of())),
     ("get a refund", lambda it: it.get_refund(refund_of(), gateway_id="")),
 ]
@@ -778,6 +791,204 @@ def test_a_refund_whose_answer_is_lost_is_sent_again_and_is_once(
     assert asked(gateway).refunded == 50_000
 
 
+# --- Calling off ---------------------------------------------------------------------------------
+
+REFUSES = {"status_code": "412", "status_message": "cannot be updated"}
+PAGE = "https://app.midtrans.com/snap/v4/redirection/tok-1"
+
+
+def test_a_page_on_which_nobody_has_chosen_is_called_off_by_its_token(
+    gateway: Midtrans, sandbox: Sandbox
+) -> None:
+    made = gateway.create_payment(order())
+    token = made.redirect_url.rpartition("/")[2]
+
+    found = call_off(gateway, made.redirect_url)
+
+    [row] = sandbox.requests("cancel_payment")
+    assert_sent(row, "POST", f"/midtrans-app/snap/v1/transactions/{token}/cancel", "{}")
+    assert (found.state, found.raw_status) == (State.CANCELLED, "canceled")
+    assert (found.gateway_id, found.reference) == ("", "TU-ABC-1")
+    # Midtrans does not say it: what was asked for.
+    assert found.amount == Money(150_000, "IDR")
+    assert "Cancelled" in sandbox.http.get(made.redirect_url).text
+    assert call_off(gateway, made.redirect_url) == found
+
+
+def test_a_page_on_which_somebody_has_begun_to_pay_expires(
+    gateway: Midtrans, sandbox: Sandbox
+) -> None:
+    made = gateway.create_payment(order())
+    token = made.redirect_url.rpartition("/")[2]
+    sandbox.act(f"payments/{token}/choose")
+
+    found = call_off(gateway, made.redirect_url)
+
+    assert_sent(last(sandbox, "cancel_payment"), "POST", "/midtrans-api/v2/TU-ABC-1/expire", "{}")
+    assert (found.state, found.raw_status) == (State.EXPIRED, "expire")
+    assert (found.reference, found.amount) == ("TU-ABC-1", Money(150_000, "IDR"))
+    assert asked(gateway, "hosted").gateway_id == found.gateway_id
+    assert call_off(gateway, made.redirect_url).state is State.EXPIRED
+
+
+@pytest.mark.parametrize("method", ["bca_va", "credit_card"])
+def test_a_page_that_was_paid_meanwhile_is_reported_as_paid(
+    gateway: Midtrans, sandbox: Sandbox, method: str
+) -> None:
+    made = gateway.create_payment(order())
+    token = made.redirect_url.rpartition("/")[2]
+    sandbox.http.post(f"/_sim/payments/{token}/pay", json={"method": method}).raise_for_status()
+
+    found = call_off(gateway, made.redirect_url)
+
+    assert found.state is State.SUCCEEDED
+    assert found == asked(gateway, "hosted")
+
+
+def test_a_page_with_a_denied_attempt_is_called_off(gateway: Midtrans, sandbox: Sandbox) -> None:
+    made = gateway.create_payment(order())
+    sandbox.act(f"payments/{made.redirect_url.rpartition('/')[2]}/fail")
+    assert asked(gateway, "hosted").may_still_succeed
+
+    assert call_off(gateway, made.redirect_url).state is State.EXPIRED
+
+
+def test_a_denied_attempt_that_cannot_be_called_off_may_still_succeed(
+    scripted: ScriptedGateway,
+) -> None:
+    on_progress = answer({"error_messages": ["Transaction is on progress"]}, status=400)
+    denied = transaction(status_code="202", transaction_status="deny")
+    scripted.will(on_progress, answer(REFUSES), answer(denied))
+
+    found = call_off(connected(scripted.url), PAGE)
+
+    assert (found.state, found.may_still_succeed) == (State.FAILED, True)
+
+
+def test_a_page_that_ran_out_is_not_found(gateway: Midtrans, sandbox: Sandbox) -> None:
+    made = gateway.create_payment(order())
+    sandbox.advance(3601)
+
+    with pytest.raises(NoSuchObject):
+        call_off(gateway, made.redirect_url)
+
+
+@pytest.mark.parametrize("url", ["", "https://app.midtrans.com", "https://app.midtrans.com/"])
+def test_without_a_token_the_order_is_called_off(scripted: ScriptedGateway, url: str) -> None:
+    scripted.says(transaction(status_code="407", transaction_status="expire"))
+
+    assert call_off(connected(scripted.url), url).state is State.EXPIRED
+
+    assert [each.path for each in scripted.requests] == ["/v2/TU-ABC-1/expire"]
+
+
+def test_without_a_page_or_an_order_nothing_is_found(gateway: Midtrans) -> None:
+    with pytest.raises(NoSuchObject):
+        call_off(gateway, "")
+    with pytest.raises(NoSuchObject):
+        call_off(gateway, PAGE)
+
+
+@pytest.mark.parametrize("end", ["", "/", "?lang=id", "#/bank-transfer", "/?lang=en#/"])
+def test_the_token_is_the_last_part_of_the_path(scripted: ScriptedGateway, end: str) -> None:
+    scripted.says({"canceled_at": "2026-11-20T13:09:39.776Z"})
+
+    assert call_off(connected(scripted.url), f"{PAGE}{end}").state is State.CANCELLED
+
+    assert [each.path for each in scripted.requests] == ["/snap/v1/transactions/tok-1/cancel"]
+
+
+@pytest.mark.parametrize("method", ["token", "card"])
+def test_only_a_page_is_called_off(gateway: Midtrans, sandbox: Sandbox, method: str) -> None:
+    assert call_off(gateway, PAGE, gateway_id="x", method=method) is None
+    assert sandbox.requests() == []
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "fault"),
+    [
+        ({"error_messages": ["Access denied due to unauthorized transaction"]}, 401, Refused),
+        ({"error_messages": ["Too many requests."]}, 429, Unreachable),
+        ({"error_messages": ["Sorry, we encountered internal server error."]}, 500, Uncertain),
+        ({"canceled_at": None}, 200, Uncertain),
+        ({}, 200, Uncertain),
+        ([], 200, Uncertain),
+        (b"<html>", 200, Uncertain),
+    ],
+)
+def test_a_page_that_snap_says_nothing_of_may_still_be_open(
+    scripted: ScriptedGateway, body: Any, status: int, fault: type[GatewayFault]
+) -> None:
+    scripted.says(body, status=status)
+
+    with pytest.raises(fault) as caught:
+        call_off(connected(scripted.url), PAGE)
+
+    assert type(caught.value) is fault
+    assert len(scripted.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "effect", ["timeout_after_commit", "reset_after_commit", "http_500_after_commit", "garbage"]
+)
+def test_a_page_whose_answer_is_lost_is_called_off_when_it_is_asked_for_again(
+    gateway: Midtrans, sandbox: Sandbox, effect: str
+) -> None:
+    """There is no transaction that could be asked about."""
+    made = gateway.create_payment(order())
+    sandbox.fault(effect, "cancel_payment")
+
+    with pytest.raises(Uncertain):
+        call_off(gateway, made.redirect_url)
+
+    assert call_off(gateway, made.redirect_url).state is State.CANCELLED
+
+
+@pytest.mark.parametrize(
+    "effect", ["timeout_after_commit", "reset_after_commit", "http_500_after_commit", "garbage"]
+)
+def test_an_order_is_called_off_though_the_answer_is_lost(
+    gateway: Midtrans, sandbox: Sandbox, effect: str
+) -> None:
+    sandbox.act(f"payments/{open_page(gateway, sandbox)}/choose")
+    sandbox.fault(effect, "cancel_payment")
+
+    assert call_off(gateway, "").state is State.EXPIRED
+
+    assert len(sandbox.requests("cancel_payment")) == 1
+
+
+@pytest.mark.parametrize("effect", ["timeout_before_commit", "reset", "http_500", "http_503"])
+def test_an_order_that_is_still_open_after_no_answer_leaves_us_in_doubt(
+    gateway: Midtrans, sandbox: Sandbox, effect: str
+) -> None:
+    sandbox.act(f"payments/{open_page(gateway, sandbox)}/choose")
+    sandbox.fault(effect, "cancel_payment")
+
+    with pytest.raises(Uncertain):
+        call_off(gateway, "")
+
+    assert asked(gateway, "hosted").state is State.PENDING
+
+
+def test_the_notification_of_an_order_that_was_called_off_is_believed(
+    gateway: Midtrans, sandbox: Sandbox
+) -> None:
+    made = gateway.create_payment(order(notify_url="http://127.0.0.1:9/hook"))
+    sandbox.act(f"payments/{made.redirect_url.rpartition('/')[2]}/choose")
+    call_off(gateway, made.redirect_url)
+
+    told = [
+        gateway.verify_and_parse(headers={}, body=each["body"].encode(), secrets=[])
+        for each in sandbox.notifications(2)
+    ]
+
+    assert {(each.reference, each.raw_status, each.state) for each in told} == {
+        ("TU-ABC-1", "pending", State.PENDING),
+        ("TU-ABC-1", "expire", State.EXPIRED),
+    }
+
+
 # --- Before it has settled, a payment is cancelled -----------------------------------------------
 
 
@@ -844,9 +1055,6 @@ def test_a_refund_that_was_a_cancellation_is_one_again_when_asked_again(
         gateway.refund(refund_of(150_000))
 
     assert gateway.refund(refund_of(150_000)).raw_status == "cancel"
-
-
-REFUSES = {"status_code": "412", "status_message": "cannot be updated"}
 
 
 def test_a_cancellation_that_is_refused_leaves_us_in_doubt(scripted: ScriptedGateway) -> None:
@@ -1204,7 +1412,10 @@ plain = st.one_of(
     st.sampled_from(["200", "412", "settlement", "capture", "IDR", "150000.00", "1E999999"]),
 )
 names = st.sampled_from(
-    [*transaction(), *REFUNDED, "refund_chargeback_id", "refund_key", "redirect_url", "metadata"]
+    [
+        *(*transaction(), *REFUNDED, "canceled_at", "error_messages"),
+        *("refund_chargeback_id", "refund_key", "redirect_url", "metadata"),
+    ]
 )
 anything = st.recursive(
     plain,
@@ -1214,14 +1425,15 @@ anything = st.recursive(
 
 
 @runs(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
-@given(body=anything, number=st.integers(0, len(CALLS) - 1))
+@given(body=anything, number=st.integers(0, len(CALLS)))
 def test_whatever_is_answered_is_a_report_or_a_fault(
     scripted: ScriptedGateway, body: Any, number: int
 ) -> None:
     scripted.says(json.dumps(body).encode())
+    calls: list[Call] = [*(call for _, call in CALLS), lambda it: call_off(it, PAGE)]
 
     with contextlib.suppress(GatewayFault):
-        report = CALLS[number][1](connected(scripted.url))
+        report = calls[number](connected(scripted.url))
         assert isinstance(report.amount, Money)
 
 

@@ -30,6 +30,7 @@ from payments.gateways.port import (
     PaymentOrder,
     PayoutOrder,
     RefundOrder,
+    Refused,
     State,
     Unauthentic,
     Uncertain,
@@ -102,6 +103,16 @@ def payout(**changed: Any) -> PayoutOrder:
 def asked(gateway: Adapter, gateway_id: str = "") -> Any:
     return gateway.get_payment(
         reference="TU-ABC-1", gateway_id=gateway_id, method="card", currency="USD"
+    )
+
+
+def call_off(gateway: Adapter, gateway_id: str = "", method: str = "hosted") -> Any:
+    return gateway.cancel_payment(
+        reference="TU-ABC-1",
+        gateway_id=gateway_id,
+        method=method,
+        amount=Money(1050, "USD"),
+        redirect_url="https://sandbox.example/checkout/1",
     )
 
 
@@ -236,6 +247,7 @@ def thing(**changed: Any) -> Json:
 Call = Callable[[Adapter], Any]
 GET_PAYMENT: Call = lambda it: asked(it, "x_1")  # noqa: E731  a row of a table
 GET_REFUND: Call = lambda it: it.get_refund(refund_of("pay_1"), gateway_id="x_1")  # noqa: E731
+CALL_OFF: Call = lambda it: call_off(it, "x_1")  # noqa: E731
 GET_PAYOUT: Call = lambda it: it.get_payout(  # noqa: E731
     reference="PO-ABC", gateway_id="x_1", currency="USD"
 )
@@ -249,6 +261,7 @@ GET_PAYOUT: Call = lambda it: it.get_payout(  # noqa: E731
         (GET_PAYMENT, "succeeded", State.SUCCEEDED),
         (GET_PAYMENT, "failed", State.FAILED),
         (GET_PAYMENT, "expired", State.EXPIRED),
+        (GET_PAYMENT, "canceled", State.CANCELLED),
         (GET_PAYMENT, "reversed", State.REVERSED),
         (GET_REFUND, "pending", State.PENDING),
         (GET_REFUND, "succeeded", State.SUCCEEDED),
@@ -283,7 +296,7 @@ def test_statuses(scripted: ScriptedGateway, call: Call, status: str, state: Sta
         {"currency": None},
     ],
 )
-@pytest.mark.parametrize("call", [GET_PAYMENT, GET_REFUND, GET_PAYOUT])
+@pytest.mark.parametrize("call", [GET_PAYMENT, CALL_OFF, GET_REFUND, GET_PAYOUT])
 def test_what_we_do_not_understand_leaves_us_in_doubt(
     scripted: ScriptedGateway, call: Call, changed: Json
 ) -> None:
@@ -335,6 +348,122 @@ def test_a_key_that_was_used_for_another_request_leaves_us_in_doubt(gateway: Ada
     ):
         with pytest.raises(Uncertain):
             call()
+
+
+# --- Calling off ---------------------------------------------------------------------------------
+
+
+def page_of(gateway: Adapter) -> str:
+    """Open a page; return the payment's id."""
+    return gateway.create_payment(order(card=None)).gateway_id
+
+
+def test_a_page_is_called_off(gateway: Adapter, sandbox: Sandbox) -> None:
+    payment_id = page_of(gateway)
+
+    found = call_off(gateway, payment_id)
+
+    row = last(sandbox, "cancel_payment")
+    assert_sent(row, "POST", f"payments/{payment_id}/cancel")
+    assert "content-type" not in row["headers"]
+    assert (found.state, found.raw_status) == (State.CANCELLED, "canceled")
+    assert (found.gateway_id, found.reference) == (payment_id, "TU-ABC-1")
+    assert found.amount == Money(1050, "USD")
+    assert asked(gateway, payment_id) == found
+    assert call_off(gateway, payment_id) == found
+
+
+@pytest.mark.parametrize(
+    ("step", "state"),
+    [("pay", State.SUCCEEDED), ("fail", State.FAILED), ("expire", State.EXPIRED)],
+)
+def test_a_page_that_was_used_meanwhile_is_reported_as_it_is(
+    gateway: Adapter, sandbox: Sandbox, step: str, state: State
+) -> None:
+    payment_id = page_of(gateway)
+    sandbox.act(f"payments/{payment_id}/{step}")
+
+    assert call_off(gateway, payment_id).state is state
+
+
+def test_a_page_whose_id_was_lost_is_called_off_by_its_reference(
+    gateway: Adapter, sandbox: Sandbox
+) -> None:
+    with pytest.raises(NoSuchObject):
+        call_off(gateway)
+    payment_id = page_of(gateway)
+
+    found = call_off(gateway)
+
+    assert (found.state, found.gateway_id) == (State.CANCELLED, payment_id)
+    assert call_off(gateway).state is State.CANCELLED
+    # What is no longer open is only asked about.
+    assert len(sandbox.requests("cancel_payment")) == 1
+
+
+@pytest.mark.parametrize("method", ["token", "card"])
+def test_only_a_page_is_called_off(gateway: Adapter, sandbox: Sandbox, method: str) -> None:
+    assert call_off(gateway, "pay_1", method) is None
+    assert sandbox.requests() == []
+
+
+@pytest.mark.parametrize(
+    "effect", ["timeout_after_commit", "reset_after_commit", "http_500_after_commit", "garbage"]
+)
+def test_a_page_is_called_off_though_the_answer_is_lost(
+    gateway: Adapter, sandbox: Sandbox, effect: str
+) -> None:
+    payment_id = page_of(gateway)
+    sandbox.fault(effect, "cancel_payment")
+
+    assert call_off(gateway, payment_id).state is State.CANCELLED
+
+    assert len(sandbox.requests("cancel_payment")) == 1
+
+
+@pytest.mark.parametrize("effect", ["timeout_before_commit", "reset", "http_500", "http_503"])
+def test_a_page_that_is_still_open_after_no_answer_leaves_us_in_doubt(
+    gateway: Adapter, sandbox: Sandbox, effect: str
+) -> None:
+    payment_id = page_of(gateway)
+    sandbox.fault(effect, "cancel_payment")
+
+    with pytest.raises(Uncertain):
+        call_off(gateway, payment_id)
+
+    assert asked(gateway, payment_id).state is State.PENDING
+
+
+def test_a_revoked_key_calls_nothing_off(gateway: Adapter, sandbox: Sandbox) -> None:
+    payment_id = page_of(gateway)
+    account = {"gateway": "sandbox", "key": KEY, "is_revoked": True}
+    sandbox.http.post("/_sim/accounts", json=account).raise_for_status()
+
+    with pytest.raises(Refused) as caught:
+        call_off(gateway, payment_id)
+
+    assert caught.value.is_about_us
+    assert sandbox.requests("get_payment") == []
+
+
+def test_the_notification_of_a_page_that_was_called_off_is_believed(
+    gateway: Adapter, sandbox: Sandbox
+) -> None:
+    payment_id = page_of(gateway)
+    call_off(gateway, payment_id)
+
+    [sent, *_] = sandbox.notifications()
+    told = gateway.verify_and_parse(
+        headers={name.lower(): value for name, value in sent["headers"].items()},
+        body=sent["body"].encode(),
+        secrets=[],
+    )
+
+    assert (told.kind, told.gateway_id, told.state) == (
+        Kind.PAYMENT,
+        payment_id,
+        State.CANCELLED,
+    )
 
 
 # --- Notifications -------------------------------------------------------------------------------
@@ -630,7 +759,7 @@ anything = st.recursive(
 
 
 @runs(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
-@given(body=anything, call=st.sampled_from([GET_PAYMENT, GET_REFUND, GET_PAYOUT, asked]))
+@given(body=anything, call=st.sampled_from([GET_PAYMENT, CALL_OFF, GET_REFUND, GET_PAYOUT, asked]))
 def test_whatever_is_answered_is_a_report_or_a_fault(
     scripted: ScriptedGateway, body: Any, call: Call
 ) -> None:

@@ -305,6 +305,110 @@ def test_the_buttons_of_a_hosted_page(
     assert simulator.http.post(f"/_sim/payments/{payment['id']}/{step}").status_code == 409
 
 
+def hosted(**changed: Any) -> Json:
+    return charge(payment_method={"type": "hosted"}, **changed)
+
+
+@pytest.mark.parametrize("method", [{"type": "hosted"}, {"token": "tok_three_d_secure"}])
+def test_a_payment_that_waits_for_its_payer_is_called_off(
+    simulator: Simulator, receiver: Receiver, method: Json
+) -> None:
+    payment = simulator.sandbox("payments", charge(payment_method=method)).json()
+
+    answer = simulator.sandbox(f"payments/{payment['id']}/cancel", {})
+
+    assert (answer.status_code, answer.json()) == (200, {**payment, "status": "canceled"})
+    assert simulator.sandbox(f"payments/{payment['id']}").json() == answer.json()
+    again = simulator.sandbox(f"payments/{payment['id']}/cancel", {})
+    assert (again.status_code, again.json()) == (200, answer.json())
+    # Its time comes, and changes nothing.
+    simulator.advance(3_601)
+    assert simulator.sandbox(f"payments/{payment['id']}").json() == answer.json()
+    assert events(receiver.wait_for(1)) == ["payment.canceled"]
+    assert len(receiver.got) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "step", "status"),
+    [
+        (charge(), "", "succeeded"),
+        (charge("4000000000000002"), "", "failed"),
+        (charge("4000000000000077"), "", "pending"),
+        (charge(payment_method={"type": "hosted"}), "pay", "succeeded"),
+        (charge(payment_method={"type": "hosted"}), "fail", "failed"),
+        (charge(payment_method={"type": "hosted"}), "expire", "expired"),
+    ],
+)
+def test_what_waits_for_no_payer_is_not_called_off(
+    simulator: Simulator, body: Json, step: str, status: str
+) -> None:
+    payment = simulator.sandbox("payments", body).json()
+    if step:
+        simulator.sim(f"payments/{payment['id']}/{step}", {})
+
+    answer = simulator.sandbox(f"payments/{payment['id']}/cancel", {})
+
+    assert (answer.status_code, answer.json()["error"]) == (
+        422,
+        {"code": "payment_not_cancelable", "message": f"The payment is {status}."},
+    )
+    assert simulator.sandbox(f"payments/{payment['id']}").json()["status"] == status
+
+
+def test_only_its_merchant_calls_a_payment_off(simulator: Simulator) -> None:
+    payment = simulator.sandbox("payments", hosted()).json()
+    place = f"payments/{payment['id']}/cancel"
+
+    assert simulator.sandbox(place, {}, key="sk_sandbox_stranger").status_code == 404
+    assert simulator.sandbox(place, {}, key="nonsense").status_code == 401
+    assert simulator.sandbox("payments/pay_x/cancel", {}).status_code == 404
+    assert simulator.sandbox(f"payments/{payment['id']}").json()["status"] == "pending"
+
+
+def test_a_page_that_was_called_off_is_no_longer_open(simulator: Simulator) -> None:
+    back = "http://127.0.0.1:9/back?a=1&b=2"
+    payment = simulator.sandbox("payments", hosted(return_url=back)).json()
+    assert "no longer open" not in simulator.http.get(payment["redirect_url"]).text
+    simulator.sandbox(f"payments/{payment['id']}/cancel", {})
+
+    page = simulator.http.get(payment["redirect_url"])
+
+    assert "Cancelled" in page.text
+    assert "This page is no longer open." in page.text
+    assert "<button" not in page.text
+    assert '<a href="http://127.0.0.1:9/back?a=1&amp;b=2">' in page.text
+    # Pressed on a page that was opened before: it says so too, and nothing is paid.
+    pressed = simulator.http.post(f"{payment['redirect_url']}/pay")
+    assert (pressed.status_code, pressed.headers["location"]) == (
+        303,
+        payment["redirect_url"].removeprefix(simulator.url),
+    )
+    assert simulator.sandbox(f"payments/{payment['id']}").json()["status"] == "canceled"
+
+
+def test_pages_of_all_gateways_are_no_longer_open_once_called_off(simulator: Simulator) -> None:
+    link = simulator.xendit("v2/invoices", invoice()).json()
+    simulator.xendit(f"invoices/{link['id']}/expire!", {})
+    unused = simulator.snap("transactions", order("o-1")).json()
+    simulator.snap(f"transactions/{unused['token']}/cancel", {})
+    begun = simulator.snap("transactions", order("o-2")).json()
+    simulator.sim(f"payments/{begun['token']}/choose", {"method": "bca_va"})
+    simulator.core("o-2/expire", {})
+
+    for url in (link["invoice_url"], unused["redirect_url"], begun["redirect_url"]):
+        assert "This page is no longer open." in simulator.http.get(url).text
+
+
+def test_a_fault_of_calling_off_is_ordered_by_reference(simulator: Simulator) -> None:
+    payment = simulator.sandbox("payments", hosted()).json()
+    place = f"payments/{payment['id']}/cancel"
+    simulator.fault("http_500", {"op": "cancel_payment", "reference": "order-1"})
+
+    assert simulator.sandbox(place, {}).status_code == 500
+    assert simulator.sandbox(f"payments/{payment['id']}").json()["status"] == "pending"
+    assert simulator.sandbox(place, {}).status_code == 200
+
+
 def test_a_payment_expires_when_its_time_has_come(simulator: Simulator) -> None:
     body = charge(payment_method={"type": "hosted"}, expires_in_s=900)
     payment = simulator.sandbox("payments", body).json()
@@ -723,6 +827,22 @@ def test_xendit_challenge(simulator: Simulator) -> None:
     assert simulator.xendit(f"payment_requests/{made['id']}").json()["status"] == "SUCCEEDED"
 
 
+def test_xendit_sends_the_payer_of_a_saved_method_back(simulator: Simulator) -> None:
+    urls = {"success_return_url": "https://shop/ok", "failure_return_url": "https://shop/no"}
+    for step, location in (("approve", "https://shop/ok"), ("reject", "https://shop/no")):
+        body = card_request(
+            payment_method=None,
+            payment_method_id="pm-three_d_secure",
+            channel_properties=urls,
+        )
+        made = simulator.xendit("payment_requests", body).json()
+        assert made["channel_properties"] == urls
+        pressed = simulator.http.post(f"{made['actions'][0]['url']}/challenge/{step}")
+        assert pressed.headers["location"] == location
+    odd = card_request(payment_method=None, payment_method_id="pm-1", channel_properties="x")
+    assert simulator.xendit("payment_requests", odd).status_code == 201
+
+
 def test_xendit_other_methods(simulator: Simulator) -> None:
     details = {"channel_code": "BCA", "channel_properties": {"customer_name": "Ani"}}
     method = {"type": "VIRTUAL_ACCOUNT", "virtual_account": details}
@@ -896,6 +1016,26 @@ def test_midtrans_snap_page_is_cancelled_or_expires(
     simulator.advance(301)
     assert simulator.core("o-2/status").json()["status_code"] == "404"
     assert receiver.got == []
+
+
+def test_midtrans_snap_page_is_not_cancelled_once_it_is_used_or_gone(
+    simulator: Simulator, receiver: Receiver
+) -> None:
+    used = simulator.snap("transactions", order()).json()["token"]
+    simulator.sim(f"payments/{used}/choose", {"method": "bca_va"})
+    refused = simulator.snap(f"transactions/{used}/cancel", {})
+    assert (refused.status_code, refused.json()["error_messages"]) == (
+        400,
+        ["Transaction is on progress"],
+    )
+    assert simulator.core("o-1/expire", {}).json()["status_code"] == "407"
+    told = [item["body"]["transaction_status"] for item in receiver.wait_for(2)]
+    assert told == ["pending", "expire"]
+    gone = simulator.snap("transactions", order("o-2")).json()["token"]
+    simulator.advance(DAY_S + 1)
+    for token, key in ((gone, MIDTRANS_KEY), ("nobody-s", MIDTRANS_KEY), (used, "SB-Mid-server-2")):
+        refused = simulator.snap(f"transactions/{token}/cancel", {}, key=key)
+        assert (refused.status_code, refused.json()["error_messages"]) == (404, ["token not found"])
 
 
 @pytest.mark.parametrize(
@@ -1204,6 +1344,15 @@ def test_paid_after_it_expired(simulator: Simulator, receiver: Receiver) -> None
     assert told == ["EXPIRED", "PAID"]
 
 
+def test_paid_after_it_was_called_off(simulator: Simulator, receiver: Receiver) -> None:
+    simulator.fault("late_paid_after_expiry", {"reference": "order-1"})
+    payment = simulator.sandbox("payments", hosted()).json()
+    simulator.sandbox(f"payments/{payment['id']}/cancel", {})
+    simulator.advance(61)
+    assert events(receiver.wait_for(2)) == ["payment.canceled", "payment.succeeded"]
+    assert simulator.sandbox(f"payments/{payment['id']}").json()["status"] == "succeeded"
+
+
 def test_settled_and_then_denied(simulator: Simulator, receiver: Receiver) -> None:
     simulator.fault("settlement_then_deny")
     simulator.core("charge", order(payment_type="bank_transfer"))
@@ -1249,6 +1398,41 @@ def test_failures_by_chance(simulator: Simulator) -> None:
     assert simulator.http.post("/_sim/settings", json={"failure_rate": 2}).status_code == 422
 
 
+# --- References ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "reference",
+    ["INV-2026-000001-1", "INV-2026-000001-1-2", "Z" * 36, "0" * 36, "a-B-9" * 7 + "x"],
+)
+def test_merchants_use_references_apart_from_each_other(
+    simulator: Simulator, reference: str
+) -> None:
+    """Two of them use the same one, at each gateway: each has its own payment, and no other."""
+    ids = set()
+    for number in ("1", "2"):
+        native, xendit = f"sk_sandbox_merchant{number}", f"xnd_development_merchant{number}"
+        midtrans = f"SB-Mid-server-merchant{number}"
+        about = {"reference": reference, "notify_url": "http://127.0.0.1:9/hook"}
+        made = simulator.sandbox("payments", hosted(**about), key=native, Idempotency_Key="k")
+        link = simulator.xendit("v2/invoices", invoice(external_id=reference), key=xendit)
+        page = simulator.snap("transactions", order(reference), key=midtrans)
+        assert (made.status_code, link.status_code, page.status_code) == (201, 200, 201)
+        simulator.sim(f"payments/{page.json()['token']}/choose", {})
+        status = simulator.core(f"{reference}/status", key=midtrans).json()
+        assert (status["order_id"], status["transaction_status"]) == (reference, "pending")
+        listed = simulator.sandbox(f"payments?reference={reference}", key=native).json()["data"]
+        assert [each["id"] for each in listed] == [made.json()["id"]]
+        links = simulator.xendit(f"v2/invoices?external_id={reference}", key=xendit).json()
+        assert [each["id"] for each in links] == [link.json()["id"]]
+        ids |= {made.json()["id"], link.json()["id"], status["transaction_id"]}
+    assert len(ids) == 6
+    # What one of them calls off stays open for the other.
+    simulator.core(f"{reference}/expire", {}, key="SB-Mid-server-merchant1")
+    status = simulator.core(f"{reference}/status", key="SB-Mid-server-merchant2").json()
+    assert status["transaction_status"] == "pending"
+
+
 # --- The desk, the file, the process -------------------------------------------------------------
 
 
@@ -1275,6 +1459,7 @@ def test_requests_are_seen_as_they_came(simulator: Simulator) -> None:
 def test_unknown_places(simulator: Simulator) -> None:
     for path in ("/", "/nothing", "/_sim/nothing", "/checkout/x", "/checkout/x/pay"):
         assert simulator.http.get(path).status_code == 404, path
+    assert simulator.http.get("/checkout/\N{SNOWMAN}").status_code == 404
     assert simulator.sandbox("nothing").status_code == 404
     assert simulator.xendit("nothing").status_code == 404
     assert simulator.http.post("/_sim/payments/x/pay").status_code == 404

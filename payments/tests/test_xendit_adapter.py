@@ -39,7 +39,7 @@ from payments.gateways.port import (
 )
 from payments.gateways.xendit import adapter
 from payments.gateways.xendit.adapter import Xendit, make
-from payments.tests.scripted import ScriptedGateway, scripted_gateway
+from payments.tests.scripted import ScriptedGateway, answer, scripted_gateway
 from tests.gateways import GOOD_CARD, Sandbox
 
 KEY = "xnd_development_merchant1"
@@ -121,6 +121,16 @@ def asked(
     )
 
 
+def call_off(gateway: Xendit, gateway_id: str = "", method: str = "hosted") -> Any:
+    return gateway.cancel_payment(
+        reference="TU-ABC-1",
+        gateway_id=gateway_id,
+        method=method,
+        amount=Money(150_000, "IDR"),
+        redirect_url="https://checkout.example/web/1",
+    )
+
+
 def last(sandbox: Sandbox, op: str) -> Json:
     row: Json = sandbox.requests(op)[-1]
     return row
@@ -182,10 +192,18 @@ def test_a_token_is_charged(gateway: Xendit, sandbox: Sandbox) -> None:
         "POST",
         "/payment_requests",
         '{"reference_id":"TU-ABC-1","amount":150000,"currency":"IDR",'
-        '"payment_method_id":"pm-success","description":"Pocket money"}',
+        '"payment_method_id":"pm-success","description":"Pocket money","channel_properties":'
+        '{"success_return_url":"https://shop.example/back",'
+        '"failure_return_url":"https://shop.example/back"}}',
     )
     assert row["headers"]["idempotency-key"] == "0192-1"
     assert (made.state, made.amount) == (State.SUCCEEDED, Money(150_000, "IDR"))
+
+
+def test_a_token_without_a_way_back_names_none(gateway: Xendit, sandbox: Sandbox) -> None:
+    gateway.create_payment(order(token="pm-success", return_url=""))
+
+    assert "channel_properties" not in json.loads(last(sandbox, "create_payment")["body"])
 
 
 def test_a_card_number_is_never_sent(gateway: Xendit, sandbox: Sandbox) -> None:
@@ -518,6 +536,7 @@ CALLS: list[tuple[str, Call]] = [
     ("charge a token", lambda it: it.create_payment(order(token="pm-success"))),
     ("get a link", lambda it: asked(it, gateway_id="1")),
     ("get a request", lambda it: asked(it, gateway_id="1", method="token")),
+    ("call a link off", lambda it: call_off(it, "1")),
     ("refund", lambda it: it.refund(refund_of("pr-1", "token"))),
     ("get a refund", lambda it: it.get_refund(refund_of("pr-1", "token"), gateway_id="1")),
     ("pay out", lambda it: it.create_payout(payout())),
@@ -757,6 +776,144 @@ def test_documented_errors(
         assert caught.value.detail == "Not this time."
         assert caught.value.code == code
         assert caught.value.is_about_us is is_about_us
+
+
+# --- Calling off ---------------------------------------------------------------------------------
+
+
+def test_a_payment_link_is_called_off(gateway: Xendit, sandbox: Sandbox) -> None:
+    made = gateway.create_payment(order())
+
+    found = call_off(gateway, made.gateway_id)
+
+    row = last(sandbox, "cancel_payment")
+    assert_sent(row, "POST", f"/invoices/{made.gateway_id}/expire!")
+    assert (found.state, found.raw_status) == (State.EXPIRED, "EXPIRED")
+    assert (found.gateway_id, found.reference) == (made.gateway_id, "TU-ABC-1")
+    assert found.amount == Money(150_000, "IDR")
+    assert asked(gateway, gateway_id=made.gateway_id) == found
+
+
+def test_a_payment_link_that_was_called_off_is_so_when_it_is_called_off_again(
+    gateway: Xendit,
+) -> None:
+    made = gateway.create_payment(order())
+    first = call_off(gateway, made.gateway_id)
+
+    assert call_off(gateway, made.gateway_id) == first
+
+
+def test_a_payment_link_that_was_paid_meanwhile_is_reported_as_paid(
+    gateway: Xendit, sandbox: Sandbox
+) -> None:
+    paid_id = pay_link(gateway, sandbox)
+
+    found = call_off(gateway, paid_id)
+
+    assert (found.state, found.gateway_id) == (State.SUCCEEDED, paid_id)
+
+
+def test_a_payment_link_whose_id_was_lost_is_called_off_by_its_reference(
+    gateway: Xendit, sandbox: Sandbox
+) -> None:
+    with pytest.raises(NoSuchObject):
+        call_off(gateway)
+    made = gateway.create_payment(order())
+
+    found = call_off(gateway)
+
+    assert (found.state, found.gateway_id) == (State.EXPIRED, made.gateway_id)
+    assert call_off(gateway).state is State.EXPIRED
+    # What is no longer open is only asked about.
+    assert len(sandbox.requests("cancel_payment")) == 1
+
+
+@pytest.mark.parametrize("method", ["token", "card"])
+def test_only_a_page_is_called_off(gateway: Xendit, sandbox: Sandbox, method: str) -> None:
+    assert call_off(gateway, "pr-1", method) is None
+    assert sandbox.requests() == []
+
+
+@pytest.mark.parametrize(
+    "effect", ["timeout_after_commit", "reset_after_commit", "http_500_after_commit", "garbage"]
+)
+def test_a_link_is_called_off_though_the_answer_is_lost(
+    gateway: Xendit, sandbox: Sandbox, effect: str
+) -> None:
+    made = gateway.create_payment(order())
+    sandbox.fault(effect, "cancel_payment")
+
+    assert call_off(gateway, made.gateway_id).state is State.EXPIRED
+
+    assert len(sandbox.requests("cancel_payment")) == 1
+
+
+@pytest.mark.parametrize(
+    ("effect", "fault"),
+    [
+        ("timeout_before_commit", Uncertain),
+        ("reset", Uncertain),
+        ("http_500", Uncertain),
+        ("http_503", Uncertain),
+        ("html", Uncertain),
+        ("redirect", Uncertain),
+        ("http_429", Unreachable),
+    ],
+)
+def test_a_link_that_is_still_open_after_no_answer_leaves_us_in_doubt(
+    gateway: Xendit, sandbox: Sandbox, effect: str, fault: type[GatewayFault]
+) -> None:
+    made = gateway.create_payment(order())
+    sandbox.fault(effect, "cancel_payment")
+
+    with pytest.raises(fault):
+        call_off(gateway, made.gateway_id)
+
+    assert asked(gateway, gateway_id=made.gateway_id).state is State.PENDING
+    assert call_off(gateway, made.gateway_id).state is State.EXPIRED
+
+
+def test_a_refused_key_calls_nothing_off_and_is_not_asked_with_again(
+    scripted: ScriptedGateway,
+) -> None:
+    scripted.says({"error_code": "INVALID_API_KEY", "message": "Not this one."}, status=401)
+
+    with pytest.raises(Refused) as caught:
+        call_off(connected(scripted.url), "1")
+
+    assert caught.value.is_about_us
+    assert len(scripted.requests) == 1
+
+
+def test_a_refusal_of_an_open_link_leaves_it_reported_as_open(scripted: ScriptedGateway) -> None:
+    refusal = {"error_code": "API_VALIDATION_ERROR", "message": "Not now."}
+    scripted.will(answer(refusal, status=400), answer(link()))
+
+    assert call_off(connected(scripted.url), "a/b").state is State.PENDING
+
+    assert [each.path for each in scripted.requests] == [
+        "/invoices/a%2Fb/expire!",
+        "/v2/invoices/a%2Fb",
+    ]
+
+
+def test_the_callback_of_a_link_that_was_called_off_is_believed(
+    gateway: Xendit, sandbox: Sandbox
+) -> None:
+    account = {"webhook_url": "http://127.0.0.1:9/hook", "webhook_token": TOKEN}
+    account |= {"gateway": "xendit", "key": KEY}
+    sandbox.http.post("/_sim/accounts", json=account).raise_for_status()
+    made = gateway.create_payment(order())
+    call_off(gateway, made.gateway_id)
+
+    [sent, *_] = sandbox.notifications()
+    told = gateway.verify_and_parse(
+        headers={name.lower(): value for name, value in sent["headers"].items()},
+        body=sent["body"].encode(),
+        secrets=[TOKEN],
+    )
+
+    assert (told.kind, told.reference, told.state) == (Kind.PAYMENT, "TU-ABC-1", State.EXPIRED)
 
 
 def test_a_revoked_key_is_about_us(gateway: Xendit, sandbox: Sandbox) -> None:

@@ -9,12 +9,15 @@ in the body, so both are read. Payouts are Iris, another product with other cred
 import datetime as dt
 import hashlib
 import hmac
+import urllib.parse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from core.money import Money
 from payments.gateways import wire
 from payments.gateways.calling import Answer, Caller, basic_authorization
+from payments.gateways.cancelling import call_off
 from payments.gateways.port import (
     Capabilities,
     Kind,
@@ -66,6 +69,8 @@ _STATES = {
 _SIGNED = ("order_id", "status_code", "gross_amount")
 # How Snap says that it has the order id already, in the account's language.
 _TAKEN = ("already been taken", "sudah digunakan")
+# How it says that a page was called off before.
+_CLOSED = "token already canceled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +133,55 @@ class Midtrans:
     ) -> PaymentReport:
         path = f"/v2/{wire.segment(reference)}/status"
         return _payment(_meant(self.core.get("get_payment", path)), reference, method=method)
+
+    def cancel_payment(
+        self, *, reference: str, gateway_id: str, method: str, amount: Money, redirect_url: str
+    ) -> PaymentReport | None:
+        if method != "hosted":
+            return None
+        if self._closes_page(redirect_url):
+            # Nobody has chosen how to pay on it, so there is no transaction to ask for.
+            return PaymentReport(
+                gateway_id="",
+                reference=reference,
+                state=State.CANCELLED,
+                raw_status="canceled",
+                amount=amount,
+            )
+
+        def expire(order_id: str) -> PaymentReport:
+            path = f"/v2/{wire.segment(order_id)}/expire"
+            told = _meant(self.core.post("cancel_payment", path, {}))
+            return _payment(told, reference, method=method)
+
+        def ask() -> PaymentReport:
+            return self.get_payment(
+                reference=reference, gateway_id=gateway_id, method=method, currency=amount.currency
+            )
+
+        return call_off(reference, cancel=expire, ask=ask)
+
+    def _closes_page(self, redirect_url: str) -> bool:
+        """
+        Call a page of Snap off by the token at the end of its address, if it has one.
+
+        False: a payer has begun to pay on it, or there is no such page.
+        """
+        token = urllib.parse.urlsplit(redirect_url).path.rstrip("/").rpartition("/")[2]
+        if not token:
+            return False
+        path = f"/snap/v1/transactions/{wire.segment(token)}/cancel"
+        try:
+            told = wire.fields(self.snap.post("cancel_payment", path, {}).body)
+        except NoSuchObject:
+            return False
+        except Refused as refusal:
+            if refusal.is_about_us:
+                raise
+            return _CLOSED in refusal.detail
+        if not wire.text(told, "canceled_at"):
+            raise Uncertain("Midtrans does not say that the page is closed.", code="status")
+        return True
 
     def refund(self, order: RefundOrder) -> RefundReport:
         path = f"/v2/{wire.segment(order.payment_reference)}"

@@ -1,8 +1,8 @@
 """
 The sandbox: our own simulator's format, for trying Florin out. Takes test cards, and only here.
 
-Amounts are minor units; every POST takes an idempotency key. Notifications are signed as Standard
-Webhooks, by the secret key.
+Amounts are minor units; every POST that makes something takes an idempotency key. Notifications are
+signed as Standard Webhooks, by the secret key.
 """
 
 import base64
@@ -14,8 +14,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from core.money import Money
 from payments.gateways import wire
 from payments.gateways.calling import Caller
+from payments.gateways.cancelling import call_off
 from payments.gateways.port import (
     Capabilities,
     Kind,
@@ -46,6 +48,7 @@ _PAYMENT_STATES = {
     "succeeded": State.SUCCEEDED,
     "failed": State.FAILED,
     "expired": State.EXPIRED,
+    "canceled": State.CANCELLED,
     "reversed": State.REVERSED,
 }
 _REFUND_STATES = {
@@ -93,6 +96,23 @@ class Sandbox:
         if len(found) > 1:
             raise Uncertain("There are several payments of one reference.", code="paid_twice")
         return _payment(found[0])
+
+    def cancel_payment(
+        self, *, reference: str, gateway_id: str, method: str, amount: Money, redirect_url: str
+    ) -> PaymentReport | None:
+        if method != "hosted":
+            return None
+
+        def cancel(payment_id: str) -> PaymentReport:
+            path = f"/sandbox/v1/payments/{wire.segment(payment_id)}/cancel"
+            return _payment(self.caller.post("cancel_payment", path, None).body)
+
+        def ask() -> PaymentReport:
+            return self.get_payment(
+                reference=reference, gateway_id=gateway_id, method=method, currency=amount.currency
+            )
+
+        return call_off(gateway_id, cancel=cancel, ask=ask)
 
     def refund(self, order: RefundOrder) -> RefundReport:
         body = {

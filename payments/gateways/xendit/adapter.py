@@ -12,8 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from core.money import Money
 from payments.gateways import wire
 from payments.gateways.calling import Caller, basic_authorization
+from payments.gateways.cancelling import call_off
 from payments.gateways.port import (
     Capabilities,
     Kind,
@@ -121,13 +123,19 @@ class Xendit:
         return _link(self.caller.post("create_payment", "/v2/invoices", link).body)
 
     def _request_payment(self, order: PaymentOrder) -> PaymentReport:
-        request = {
+        request: dict[str, Any] = {
             "reference_id": order.reference,
             "amount": wire.major_units(order.amount),
             "currency": order.amount.currency,
             "payment_method_id": order.token,
             "description": order.description or order.reference,
         }
+        if order.return_url:
+            # Where a challenge ends.
+            request["channel_properties"] = {
+                "success_return_url": order.return_url,
+                "failure_return_url": order.return_url,
+            }
         headers = {"idempotency-key": order.idempotency_key}
         answer = self.caller.post("create_payment", "/payment_requests", request, headers=headers)
         return _request(answer.body)
@@ -151,6 +159,23 @@ class Xendit:
         # Whether or not the list was filtered: another's payment is not ours.
         ours = [each for each in found if wire.text(each, name) == reference]
         return _most_telling([read(each) for each in ours])
+
+    def cancel_payment(
+        self, *, reference: str, gateway_id: str, method: str, amount: Money, redirect_url: str
+    ) -> PaymentReport | None:
+        if method != "hosted":
+            return None
+
+        def expire(link_id: str) -> PaymentReport:
+            path = f"/invoices/{wire.segment(link_id)}/expire!"
+            return _link(self.caller.post("cancel_payment", path, None).body)
+
+        def ask() -> PaymentReport:
+            return self.get_payment(
+                reference=reference, gateway_id=gateway_id, method=method, currency=amount.currency
+            )
+
+        return call_off(gateway_id, cancel=expire, ask=ask)
 
     def refund(self, order: RefundOrder) -> RefundReport:
         of = "payment_request_id" if order.payment_method == "token" else "invoice_id"

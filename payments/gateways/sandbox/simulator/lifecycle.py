@@ -29,6 +29,8 @@ STEPS: Final = {
     "challenge/reject": (frozenset({"requires_action"}), "failed"),
     "settle": (frozenset({"succeeded"}), "succeeded"),
 }
+# No longer to be paid; but somebody may have been about to.
+_OVER: Final = frozenset({"expired", "canceled"})
 _RETRIES: Final = frozenset({"pay", "fail", "expire"})
 # The same for `/_sim/payouts/{id}/…`.
 PAYOUT_STEPS: Final = {
@@ -174,7 +176,8 @@ class Lifecycle:
             payment.paid_at = now
             if payment.effects.pop("settlement_then_deny", None) is not None:
                 self.state.schedule(settle_s, "reverse", "payment", payment.id)
-        if payment.status == "expired" and "late_paid_after_expiry" in payment.effects:
+        is_over = payment.status in _OVER and payment.paid_at is None
+        if is_over and "late_paid_after_expiry" in payment.effects:
             self.state.schedule(settle_s, "pay_late", "payment", payment.id)
         self._tell(payment, step)
 
@@ -269,7 +272,7 @@ class Lifecycle:
         if (item := table.get(object_id)) is None:
             return
         if action == "pay_late":
-            if item.status == "expired":
+            if item.status in _OVER:
                 self._move(item, "pay", "succeeded")
             return
         try:

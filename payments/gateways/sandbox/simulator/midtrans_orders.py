@@ -101,6 +101,8 @@ class MidtransOrders:
                 break
         else:
             raise snap_error(404, "token not found")
+        if payment.status == "expired" and "method" not in payment.extra:
+            raise snap_error(404, "token not found")
         if payment.status == "canceled":
             raise snap_error(400, "token already canceled")
         if payment.status != "created":

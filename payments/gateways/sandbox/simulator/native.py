@@ -54,6 +54,7 @@ class NativeGateway:
             route("POST", "/v1/payments", "create_payment", self._make_payment),
             route("GET", "/v1/payments", "list_payments", self._list_payments),
             route("GET", "/v1/payments/{id}", "get_payment", self._show_payment),
+            route("POST", "/v1/payments/{id}/cancel", "cancel_payment", self._cancel_payment),
             route("POST", "/v1/refunds", "refund", self._make_refund),
             route("GET", "/v1/refunds", "get_refund", self._list_refunds),
             route("GET", "/v1/refunds/{id}", "get_refund", self._show_refund),
@@ -72,9 +73,10 @@ class NativeGateway:
         except ValueError:
             body = {}
         reference = body.get("reference") if isinstance(body, dict) else None
-        state, last = self._state, request.path.rpartition("/")[2]
-        item = state.payments.get(last) or state.refunds.get(last) or state.payouts.get(last)
-        found = reference or request.asked("reference") or (item.reference if item else None)
+        state, found = self._state, reference or request.asked("reference")
+        for part in request.path.split("/"):
+            item = state.payments.get(part) or state.refunds.get(part) or state.payouts.get(part)
+            found = found or (item.reference if item else None)
         request.reference = found if isinstance(found, str) else None
 
     def before(self, request: Request) -> Answer | None:
@@ -206,6 +208,16 @@ class NativeGateway:
         self._lifecycle.attach_faults(payment, "get_payment")
         return Answer(200, self._payment_view(payment))
 
+    def _cancel_payment(self, request: Request, payment_id: str) -> Answer:
+        payment = self._own(request, self._state.payments, payment_id)
+        if payment.status != "canceled":
+            try:
+                self._lifecycle.take_step(payment, "cancel")
+            except WrongState:
+                message = f"The payment is {payment.status}."
+                raise refused("payment_not_cancelable", message) from None
+        return Answer(200, self._payment_view(payment))
+
     def _payment_view(self, payment: Payment, amount: Decimal | None = None) -> Json:
         return {
             "id": payment.id,
@@ -303,8 +315,10 @@ class NativeGateway:
 
         :raises WrongState: this gateway has no such thing
         """
-        if step in {"cancel", "settle"}:
-            raise WrongState(f"{step} does not exist at the sandbox")
+        if step == "settle":
+            raise WrongState("settle does not exist at the sandbox")
+        if step == "cancel" and not (payment.is_open and payment.extra["has_page"]):
+            raise WrongState("only what waits for its payer is called off")
         if status == "failed" and payment.failure_code is None:
             rejected = step == "challenge/reject"
             payment.failure_code = "authentication_failed" if rejected else "payment_failed"
@@ -314,7 +328,7 @@ class NativeGateway:
         """`payment.<status>`; nothing while it is pending, unless it is told too late."""
         if step == "stale":
             return self._notices("payment.pending", self._payment_view(payment), payment)
-        if payment.status not in {"succeeded", "failed", "expired", "reversed"}:
+        if payment.status not in {"succeeded", "failed", "expired", "canceled", "reversed"}:
             return []
         return self._notices(f"payment.{payment.status}", self._payment_view(payment), payment)
 

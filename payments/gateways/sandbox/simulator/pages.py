@@ -30,14 +30,21 @@ _STYLE: Final = (
     "p{margin:.25rem 0}.amount{font-size:2rem}form{margin:1rem 0 0}"
     "button{width:100%;padding:.7rem;font:inherit;border:1px solid #bbb;border-radius:6px;"
     "background:#fff;cursor:pointer}.first button{background:#14532d;color:#fff}"
-    "small{color:#666}"
+    "small{color:#666}.amount small{font-size:1rem}"
+    ":focus-visible{outline:3px solid #2563eb;outline-offset:2px}"
 )
 
 
 def page_of(state: State, name: str) -> Payment | None:
     """The payment that this page is for."""
+    wanted = name.encode()
     return next(
-        (item for item in state.payments.values() if hmac.compare_digest(item.token, name)), None
+        (
+            item
+            for item in state.payments.values()
+            if hmac.compare_digest(item.token.encode(), wanted)
+        ),
+        None,
     )
 
 
@@ -46,13 +53,13 @@ def show_page(payment: Payment | None) -> Answer:
     if payment is None:
         return _html(404, "<h1>Sandbox</h1><p>There is no such page.</p>")
     amount = f"{payment.currency} {payment.shown_amount:,f}"
-    unit = ", in minor units" if payment.gateway == "sandbox" else ""
+    unit = " <small>in minor units</small>" if payment.gateway == "sandbox" else ""
     challenge = payment.status == "requires_action"
     title = "3-D Secure challenge" if challenge else "Test checkout: no money moves"
     content = [
         f"<h1>{title}</h1>",
-        f'<p class="amount">{amount}</p>',
-        f"<p>{html.escape(payment.reference)}{unit}</p>",
+        f'<p class="amount">{amount}{unit}</p>',
+        f"<p>{html.escape(payment.reference)}</p>",
         f"<p><small>{html.escape(payment.gateway)} {html.escape(payment.id)}</small></p>",
     ]
     if payment.is_open:
@@ -66,6 +73,9 @@ def show_page(payment: Payment | None) -> Answer:
             )
     else:
         content.append(f"<p><strong>{_WORDS[payment.status]}</strong></p>")
+        content.append("<p>This page is no longer open.</p>")
+        if url := _way_back(payment):
+            content.append(f'<p><a href="{html.escape(url)}">Back to the merchant</a></p>')
     return _html(200, "".join(content))
 
 
@@ -78,10 +88,14 @@ def press(lifecycle: Lifecycle, payment: Payment | None, step: str) -> Answer:
     except WrongState:
         # Pressed twice, or too late: the page says how things are.
         return Answer(303, "", {"Location": f"/checkout/{payment.token}"}, "text/html")
-    is_good = payment.status in {"succeeded", "review"}
-    goes_to = payment.return_url if is_good else payment.failure_return_url
-    location = goes_to or f"/checkout/{payment.token}"
+    location = _way_back(payment) or f"/checkout/{payment.token}"
     return Answer(303, "", {"Location": location}, "text/html")
+
+
+def _way_back(payment: Payment) -> str:
+    """Where the merchant wants the payer's browser, as things are."""
+    is_good = payment.status in {"succeeded", "review"}
+    return payment.return_url if is_good else payment.failure_return_url
 
 
 def _html(status: int, content: str) -> Answer:

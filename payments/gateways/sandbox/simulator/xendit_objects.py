@@ -59,7 +59,14 @@ ECHOED: Final = {
         "metadata",
         "customer_id",
     ],
-    "payment_request": ["description", "customer_id", "metadata", "items", "shipping_information"],
+    "payment_request": [
+        "description",
+        "customer_id",
+        "metadata",
+        "items",
+        "shipping_information",
+        "channel_properties",
+    ],
 }
 
 

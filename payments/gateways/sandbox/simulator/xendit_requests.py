@@ -117,7 +117,9 @@ class XenditRequests:
         payment.expires_at = payment.created_at + DAY_S
         payment.failure_code = failure and _FAILURES.get(failure, failure.upper())
         payment.card_last4 = card.last4 if card else None
-        properties = details.get("channel_properties") or {}
+        # Of a saved method they are in the request itself.
+        given = details.get("channel_properties") or body.get("channel_properties")
+        properties = given if isinstance(given, dict) else {}
         payment.return_url = web_url(properties.get("success_return_url"))
         payment.failure_return_url = web_url(properties.get("failure_return_url"))
         payment.extra |= {
