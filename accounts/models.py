@@ -44,6 +44,14 @@ class Account(models.Model):
         INTEREST_EXPENSE = "interest_expense"
         FX = "fx"
         INTERBOOK = "interbook"
+        # What customers owe by their invoices; what they were charged, and the tax on it.
+        RECEIVABLE = "receivable"
+        REVENUE = "revenue"
+        TAX = "tax"
+        # What customers paid beyond what they owed.
+        CUSTOMER_CREDIT = "customer_credit"
+        # What was passed on to a settlement account.
+        PASSED_ON = "passed_on"
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     # Indexed by (tenant, id), below.

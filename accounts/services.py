@@ -5,7 +5,7 @@ The figures (balance, held, entry_count) are the ledger's: nothing here writes t
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -137,6 +137,20 @@ def internal_account(*, tenant_id: UUID, role: str, currency: str, now: datetime
             found = Account.objects.values_list("pk", flat=True).get(**which)
             if found == account.pk:
                 _record(account, "account.opened", now, after=_opened(account))
+    return found
+
+
+def internal_accounts(
+    *, tenant_id: UUID, roles: Collection[str], currency: str, now: datetime
+) -> dict[str, UUID]:
+    """Return the tenant's accounts for several roles, in one round trip where all are open."""
+    opened = Account.objects.filter(tenant_id=tenant_id, role__in=roles, currency=currency)
+    found = {str(role): pk for role, pk in opened.values_list("role", "pk")}
+    for role in roles:
+        if role not in found:
+            found[role] = internal_account(
+                tenant_id=tenant_id, role=role, currency=currency, now=now
+            )
     return found
 
 

@@ -1,10 +1,13 @@
 """Tenants, the people who sign in, and the keys that machines use."""
 
+import datetime as dt
+import zoneinfo
 from datetime import datetime
 from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, PermissionsMixin
 from django.contrib.postgres.fields import ArrayField
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower
@@ -15,15 +18,33 @@ from core.permissions import Role, Scope
 from core.versions import version_of
 
 
+def check_time_zone(name: str) -> None:
+    """
+    Say whether there is such a zone.
+
+    :raises ValidationError: there is not
+    """
+    if name not in zoneinfo.available_timezones():
+        raise ValidationError(f"{name!r} is no time zone, such as Asia/Jakarta.")
+
+
 class Tenant(models.Model):
     """Owns everything. Nothing of one tenant is ever visible to another."""
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     name = models.CharField(max_length=100)
+    # IANA name. Whose days its due dates and number series go by.
+    time_zone = models.CharField(
+        max_length=64, default="UTC", db_default="UTC", validators=[check_time_zone]
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     def __str__(self) -> str:
         return self.name
+
+    def day_of(self, moment: dt.datetime) -> dt.date:
+        """Return the tenant's day of the moment."""
+        return moment.astimezone(zoneinfo.ZoneInfo(self.time_zone)).date()
 
 
 class UserManager(BaseUserManager["User"]):

@@ -40,6 +40,14 @@ class Transaction(models.Model):
         PAYOUT = "payout"
         PAYOUT_SETTLEMENT = "payout_settlement"
         PAYOUT_RETURN = "payout_return"
+        # What a customer owes, against revenue, tax and fees; and its payment.
+        INVOICE = "invoice"
+        INVOICE_PAYMENT = "invoice_payment"
+        # The part of a payment that is overpaid, or is passed on to a settlement account.
+        INVOICE_ALLOCATION = "invoice_allocation"
+        # What a customer no longer owes; and what was owed and paid with earlier credit.
+        CREDIT_NOTE = "credit_note"
+        CREDIT_USE = "credit_use"
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     tenant = models.ForeignKey(

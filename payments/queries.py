@@ -90,6 +90,19 @@ def topup_of(*, tenant_id: UUID, topup_id: UUID, owner_id: UUID | None = None) -
     return found
 
 
+def payment_of(*, tenant_id: UUID, payment_id: UUID) -> Payment:
+    """
+    Return the payment, whatever it is for.
+
+    :raises NotFound: unknown, or another tenant's
+    """
+    payments = Payment.objects.filter(tenant_id=tenant_id).select_related("configuration")
+    found = payments.filter(pk=payment_id).first()
+    if found is None:
+        raise NotFound("No such payment.")
+    return found
+
+
 def refunds_of(*, tenant_id: UUID, payment_id: UUID) -> QuerySet[Refund]:
     """Return the refunds of a payment, newest first."""
     return Refund.objects.filter(tenant_id=tenant_id, payment_id=payment_id).order_by("-pk")

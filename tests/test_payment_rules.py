@@ -116,6 +116,9 @@ class Scene:
             "payout_debit": pending.transaction_id,
             # Postings that nothing refers to yet.
             "spare_debit": post("payout", pending.source_account_id, clearing, pending.amount),
+            "invoice_deposit": post(
+                "invoice_payment", clearing, payment.account_id, payment.amount
+            ),
             "chargeback": post("chargeback", payment.account_id, clearing, left),
             "larger_chargeback": post("chargeback", payment.account_id, clearing, left + 1),
             **{name: pk for name, (_, pk) in self.rows.items()},
@@ -126,6 +129,7 @@ class Scene:
             "larger": {"amount": "amount + 1"},
             "elsewhere": {"account_id": "'{other_account}'"},
             "foreign": {"tenant_id": "'{other_tenant}'"},
+            "for_invoice": {"purpose": "'invoice'"},
         }.items():
             with connection.cursor() as cursor:
                 cursor.execute(f"{self.copy('payment', changes)} RETURNING id")
@@ -182,6 +186,7 @@ COPIES: Copies = [
     ("gateway_deleted_is_disabled", "bank", {"is_enabled": "true", "deleted_at": "now()"}),
     ("gateway_modes_never_mix", "bank", {"mode": "'live'", "is_enabled": "true"}),
     ("payments_gatewayconfiguration_priority_check", "bank", {"priority": "-1"}),
+    ("payment_purpose_known", "payment", {"purpose": "'gift'"}),
     ("payment_amount_positive", "payment", {"amount": "0"}),
     ("payment_amount_positive", "payment", {"amount": "-amount"}),
     ("payment_begins_at_the_beginning", "payment", {"status": "'pending'"}),
@@ -389,6 +394,10 @@ CHANGES: Changes = [
             ("larger", "'{deposit}'"),
             ("elsewhere", "'{deposit}'"),
             ("foreign", "'{deposit}'"),
+            # For the one purpose by a posting of the other.
+            ("open", "'{invoice_deposit}'"),
+            ("for_invoice", "'{deposit}'"),
+            ("for_invoice", NEW),
         )
     ),
     ("refund_status_known", "refund", ["status = 'nonsense'"]),
@@ -523,6 +532,18 @@ def named_rules(app: str) -> set[str]:
 def test_a_row_that_keeps_every_rule_is_taken(scene: Scene, row: str) -> None:
     """So it is the change that is refused below, and nothing else about the row."""
     assert scene.refusal(scene.copy(row, {})) is None
+
+
+def test_a_payment_for_an_invoice_is_deposited_by_a_posting_of_its_own(scene: Scene) -> None:
+    move = "status = 'deposited', transaction_id = '{invoice_deposit}'"
+
+    assert scene.refusal(scene.change("for_invoice", "status = 'paid'", move)) is None
+
+
+def test_a_reference_of_another_tenant_is_taken(scene: Scene) -> None:
+    elsewhere = {"reference": "reference", "tenant_id": "'{other_tenant}'"}
+
+    assert scene.refusal(scene.copy("payment", elsewhere)) is None
 
 
 def test_each_rule_refuses_in_its_name(scene: Scene) -> None:

@@ -3,11 +3,22 @@
 import datetime as dt
 from uuid import UUID
 
+from core.errors import InvalidState
 from core.idempotency import fingerprint
 from ledger import queries
 from ledger.errors import AlreadyReversed
 from ledger.models import Transaction
 from ledger.services.posting import REVERSED_BEFORE, Leg, PostedTransaction, Posting, post_one
+
+_OF_INVOICES = frozenset(
+    {
+        Transaction.Type.INVOICE,
+        Transaction.Type.INVOICE_PAYMENT,
+        Transaction.Type.INVOICE_ALLOCATION,
+        Transaction.Type.CREDIT_NOTE,
+        Transaction.Type.CREDIT_USE,
+    }
+)
 
 
 def post_journal(
@@ -52,18 +63,23 @@ def reverse_transaction(
     reason: str,
     idempotency_key: str,
     asked_by: str = "",
+    is_owner: bool = False,
 ) -> PostedTransaction:
     """
-    Post the opposite of a transaction, once.
+    Post the opposite of a transaction, once. What belongs to an invoice only its owner reverses,
+    with all else that it means.
 
     A reversal can itself be reversed. Two round trips for a transaction of two legs.
 
     :raises NotFound: no such transaction in this tenant
+    :raises InvalidState: it belongs to an invoice
     :raises AlreadyReversed: by another request before
     :raises DomainError: whatever the posting refuses, see post_one; such as InsufficientFunds when
         the receiver has spent the money
     """
     original = queries.transaction_of(tenant_id=tenant_id, transaction_id=transaction_id)
+    if original.type in _OF_INVOICES and not is_owner:
+        raise InvalidState("It belongs to an invoice. Void or credit that instead.")
     earlier = queries.reversal_of(transaction_id=transaction_id)
     if earlier is not None and earlier.idempotency_key != idempotency_key:
         raise AlreadyReversed(REVERSED_BEFORE)

@@ -165,7 +165,7 @@ def attention_sentence(row: Payment | Refund | Payout) -> str:
 
 
 def next_of_payment(payment: Payment) -> str:
-    """Return what the top-up waits for and what happens next; empty: nothing."""
+    """Return what the payment waits for and what happens next; empty: nothing."""
     again = _again(payment, "The gateway is asked again")
     status = Payment.Status(payment.status)
     if status is Payment.Status.CREATED:

@@ -9,7 +9,8 @@ from payments.models.gateways import GatewayConfiguration
 
 class Payment(models.Model):
     """
-    Money asked of a payer through a gateway, to be credited to an account.
+    Money asked of a payer through a gateway, to be credited to an account: a customer's, which it
+    tops up, or the tenant's own, where it is for an invoice.
 
     created → pending → paid → deposited. Aside: failed, expired; unknown, while nobody can say what
     the gateway did; deposit_pending, when the ledger refused what was paid; refunding and refunded;
@@ -18,7 +19,10 @@ class Payment(models.Model):
     """
 
     class Purpose(models.TextChoices):
-        TOPUP = "topup"
+        # To be credited to a customer's account.
+        TOPUP = "topup", "Top-up"
+        # For what is owed by an invoice: it goes to the tenant's own receivable account.
+        INVOICE = "invoice", "Invoice"
 
     class Method(models.TextChoices):
         # A gateway's token of a card.
@@ -92,8 +96,10 @@ class Payment(models.Model):
     updated_at = models.DateTimeField()
 
     class Meta:
-        verbose_name = "top-up"
         constraints = [
+            models.CheckConstraint(
+                name="payment_purpose_known", condition=Q(purpose__in=["topup", "invoice"])
+            ),
             models.CheckConstraint(name="payment_amount_positive", condition=Q(amount__gt=0)),
             models.CheckConstraint(
                 name="payment_deposited_iff_posted",
@@ -125,7 +131,9 @@ class Payment(models.Model):
                 name="payment_refunded_within_amount",
                 condition=Q(refunded_amount__gte=0, refunded_amount__lte=F("amount")),
             ),
-            models.UniqueConstraint(name="payment_reference_unique", fields=["reference"]),
+            models.UniqueConstraint(
+                name="payment_reference_unique", fields=["tenant", "reference"]
+            ),
             models.UniqueConstraint(
                 name="payment_gateway_id_unique",
                 fields=["configuration", "gateway_payment_id"],
@@ -160,7 +168,7 @@ class Payment(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"top-up {self.reference} ({self.status})"
+        return f"payment {self.reference} ({self.status})"
 
     @property
     def gateway_configuration(self) -> GatewayConfiguration:

@@ -1,8 +1,10 @@
 """
-Every change of money's way in, out and across: transfers and cash, top-ups, refunds, payouts, the
-gateways they go through, and what is done where the books differ.
+Every change of money's way in, out and across: transfers and cash, top-ups, payments of invoices,
+refunds, payouts, the gateways they go through, and what is done where the books differ.
 """
 
+from payments.services.asking import gateways_for
+from payments.services.calling_off import call_off
 from payments.services.cash import (
     CashMovement,
     Transfer,
@@ -11,13 +13,21 @@ from payments.services.cash import (
     make_transfers,
     make_withdrawal,
 )
+from payments.services.collecting import (
+    REFERENCE_MAX,
+    Collection,
+    begin_collection,
+    send_collection,
+)
 from payments.services.gateways import (
     NewGateway,
     add_gateway,
     change_gateway,
     delete_gateway,
     encrypt_all_anew,
+    fitting_gateways,
 )
+from payments.services.listening import PaymentListener, listen
 from payments.services.notices import NotYet, UnknownReference, take_notice
 from payments.services.outcomes import STEPS_TASK
 from payments.services.payout_files import (
@@ -35,20 +45,29 @@ from payments.services.reconciliation import (
     reconcile,
     resolve_discrepancy,
 )
-from payments.services.refunds import MadeRefund, refund_payment
+from payments.services.refunds import (
+    MadeRefund,
+    begin_refund,
+    refund_payment,
+    refund_topup,
+    send_refund,
+)
 from payments.services.steps import ask_about_payment, take_due_steps
 from payments.services.topups import MadePayment, TopUpOrder, top_up
 
 __all__ = [
+    "REFERENCE_MAX",
     "RESOLUTIONS",
     "STEPS_TASK",
     "Beneficiary",
     "CashMovement",
+    "Collection",
     "MadePayment",
     "MadePayout",
     "MadeRefund",
     "NewGateway",
     "NotYet",
+    "PaymentListener",
     "PayoutRequest",
     "Reconciled",
     "TakenReport",
@@ -58,11 +77,17 @@ __all__ = [
     "add_gateway",
     "ask_about_payment",
     "batch_of",
+    "begin_collection",
+    "begin_refund",
+    "call_off",
     "change_gateway",
     "delete_gateway",
     "encrypt_all_anew",
     "export_payout_files",
+    "fitting_gateways",
+    "gateways_for",
     "gather_payouts",
+    "listen",
     "make_deposit",
     "make_payout",
     "make_transfer",
@@ -71,7 +96,10 @@ __all__ = [
     "note_export",
     "reconcile",
     "refund_payment",
+    "refund_topup",
     "resolve_discrepancy",
+    "send_collection",
+    "send_refund",
     "take_due_steps",
     "take_notice",
     "take_report",

@@ -185,6 +185,24 @@ def candidates(
     :raises CurrencyNotSupported: the gateway that was named does not take the currency
     :raises Unavailable: all of them have failed repeatedly, just now
     """
+    fitting = fitting_gateways(
+        tenant_id=tenant_id, currency=currency, gateway=gateway, is_payout=is_payout
+    )
+    closed = [each for each in fitting if not breaker.is_open(each.circuit)]
+    if not closed:
+        raise Unavailable("The gateway does not answer at present. Nothing was done; send again.")
+    return closed
+
+
+def fitting_gateways(
+    *, tenant_id: UUID, currency: str, gateway: str | None, is_payout: bool
+) -> list[GatewayConfiguration]:
+    """
+    Return the gateways that are set up for this, whether they answer at present or not.
+
+    :raises NoGateway: none is
+    :raises CurrencyNotSupported: the gateway that was named does not take the currency
+    """
     usable = [
         configuration
         for configuration in GatewayConfiguration.objects.usable().filter(tenant_id=tenant_id)
@@ -197,10 +215,7 @@ def candidates(
     if not fitting:
         what = "payouts" if is_payout else "payments"
         raise NoGateway(f"No gateway is set up for {what} in {currency}.")
-    closed = [each for each in fitting if not breaker.is_open(each.circuit)]
-    if not closed:
-        raise Unavailable("The gateway does not answer at present. Nothing was done; send again.")
-    return closed
+    return fitting
 
 
 def encrypt_all_anew() -> int:

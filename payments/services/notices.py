@@ -51,7 +51,10 @@ def take_notice(
     """
     if kind == Kind.PAYMENT:
         payment = _found(
-            Payment.objects.filter(configuration=configuration).select_related("configuration"),
+            # References are unique in the tenant: naming it is what makes their index usable.
+            Payment.objects.filter(
+                tenant_id=configuration.tenant_id, configuration=configuration
+            ).select_related("configuration"),
             reference,
             Q(gateway_payment_id=gateway_id) if gateway_id else None,
         )

@@ -23,6 +23,7 @@ from core.money import format_money
 from ledger.services import Leg, PostedTransaction, Posting, post_one
 from payments.gateways.port import PaymentReport, State
 from payments.models import Discrepancy, Payment, Refund
+from payments.services.listening import listener_of, lock_object_of
 from payments.services.waiting import (
     begin_waiting,
     came_right,
@@ -48,13 +49,37 @@ QUESTIONS = (
 )
 _WAITING = (*_OPEN, _S.PAID, _S.DEPOSIT_PENDING)
 _EVENTS: dict[str, str] = {
-    _S.CREATED: "topup.sent_again",
-    _S.PENDING: "topup.submitted",
-    _S.UNKNOWN: "topup.outcome_unknown",
-    _S.DEPOSIT_PENDING: "topup.deposit_refused",
-    _S.REFUNDING: "topup.refund_begun",
+    _S.CREATED: "sent_again",
+    _S.PENDING: "submitted",
+    _S.UNKNOWN: "outcome_unknown",
+    _S.DEPOSIT_PENDING: "deposit_refused",
+    _S.REFUNDING: "refund_begun",
+}
+# What events, the deposit's posting and its key are named after, by purpose.
+_KINDS: dict[str, str] = {
+    Payment.Purpose.TOPUP: "topup",
+    Payment.Purpose.INVOICE: "invoice_payment",
+}
+_IDS: dict[str, str] = {
+    Payment.Purpose.TOPUP: "topup_id",
+    Payment.Purpose.INVOICE: "payment_id",
 }
 _KEY_TAKEN = "transaction_idempotency_key_unique"
+
+
+def kind_of(payment: Payment) -> str:
+    """Return what its events and its deposit's posting are named after."""
+    return _KINDS[payment.purpose]
+
+
+def deposit_key(payment: Payment) -> str:
+    """Return the key of the posting that deposits it. The space cannot occur in a caller's key."""
+    return f"{kind_of(payment)} {payment.pk}"
+
+
+def posting_metadata(payment: Payment) -> dict[str, str]:
+    """Return what the postings of a payment say of where they come from."""
+    return {_IDS[payment.purpose]: str(payment.pk)}
 
 
 def move(payment: Payment, status: Payment.Status, now: dt.datetime) -> None:
@@ -73,12 +98,15 @@ def move(payment: Payment, status: Payment.Status, now: dt.datetime) -> None:
         after["transaction_id"] = payment.transaction_id
     record_change(
         tenant_id=payment.tenant_id,
-        action=_EVENTS.get(status, f"topup.{status.value}"),
+        action=f"{kind_of(payment)}.{_EVENTS.get(status, status.value)}",
         object_id=payment.pk,
         now=now,
         before={"status": before},
         after=after,
     )
+    listener = listener_of(payment.purpose)
+    if listener is not None and before != status:
+        listener.moved(payment, before=before, now=now)
 
 
 class StaleReport(Exception):
@@ -126,7 +154,8 @@ def apply_report(
 
 def deposit(*, payment_id: UUID, now: dt.datetime) -> Payment:
     """
-    Credit the account with what was paid, once; where the ledger refuses, say so and wait.
+    Credit the account with what was paid, once; where the ledger or whoever listens refuses, say
+    so and wait.
 
     Nothing happens to a payment that is not paid, or was deposited before.
     """
@@ -137,17 +166,34 @@ def deposit(*, payment_id: UUID, now: dt.datetime) -> Payment:
             if payment.status not in (_S.PAID, _S.DEPOSIT_PENDING):
                 return payment
             try:
-                posted = _post(payment, "topup", payment.account_id, payment.amount, now)
+                _credit(payment, now)
             except DomainError as refusal:
+                payment.transaction_id = None
                 _wait_for_ledger(payment, refusal, now)
                 return payment
-            payment.transaction_id = posted.id
             payment.deposit_refusal = ""
             came_right(payment, Discrepancy.Kind.NOT_DEPOSITED, now=now)
             move(payment, _S.DEPOSITED, now)
         return payment
 
     return repeating(credit, on_constraint=_KEY_TAKEN)
+
+
+def _credit(payment: Payment, now: dt.datetime) -> None:
+    """
+    Post the deposit, and have it taken by whoever listens; either both, or neither.
+
+    :raises DomainError: one of them refuses, and nothing was posted
+    """
+    kind, listener = kind_of(payment), listener_of(payment.purpose)
+    if listener is None:
+        # A refused posting has written nothing.
+        payment.transaction_id = _post(payment, kind, payment.account_id, payment.amount, now).id
+        return
+    listener.lock(payment)
+    with transaction.atomic():
+        payment.transaction_id = _post(payment, kind, payment.account_id, payment.amount, now).id
+        listener.deposited(payment, now=now)
 
 
 def fail(
@@ -264,7 +310,7 @@ def _take_back(payment: Payment, report: PaymentReport, left: int, now: dt.datet
     payment.failure_code = (report.failure_code or report.raw_status)[:64]
     payment.failure_detail = report.failure_detail[:300]
     if payment.status == _S.DEPOSITED and left:
-        payment.reversal_transaction_id = _charge_back(payment, left, report.raw_status, now).id
+        _charge_back(payment, left, report.raw_status, now)
     if payment.refunded_amount:
         tell_a_person(
             payment,
@@ -276,9 +322,10 @@ def _take_back(payment: Payment, report: PaymentReport, left: int, now: dt.datet
     move(payment, _S.REVERSED, now)
 
 
-def _charge_back(payment: Payment, left: int, raw: str, now: dt.datetime) -> PostedTransaction:
+def _charge_back(payment: Payment, left: int, raw: str, now: dt.datetime) -> None:
+    lock_object_of(payment)
     try:
-        return _post(payment, "chargeback", payment.account_id, -left, now)
+        posted = _post(payment, "chargeback", payment.account_id, -left, now)
     except DomainError as refusal:
         suspense = internal_account(
             tenant_id=payment.tenant_id,
@@ -286,7 +333,7 @@ def _charge_back(payment: Payment, left: int, raw: str, now: dt.datetime) -> Pos
             currency=payment.currency,
             now=now,
         )
-        posted = _post(payment, "chargeback", suspense, -left, now)
+        payment.reversal_transaction_id = _post(payment, "chargeback", suspense, -left, now).id
         tell_a_person(
             payment,
             Discrepancy.Kind.REVERSAL_OWED,
@@ -295,7 +342,11 @@ def _charge_back(payment: Payment, left: int, raw: str, now: dt.datetime) -> Pos
             theirs=raw,
             refusal=refusal.code,
         )
-        return posted
+        return
+    payment.reversal_transaction_id = posted.id
+    listener = listener_of(payment.purpose)
+    if listener is not None:
+        listener.taken_back(payment, left, now=now)
 
 
 def _post(
@@ -312,12 +363,12 @@ def _post(
         type=type_,
         currency=payment.currency,
         legs=(Leg(account_id, amount), Leg(settlement, -amount)),
-        # The space cannot occur in a caller's key.
+        # As deposit_key has it.
         idempotency_key=f"{type_} {payment.pk}",
         request_fingerprint=fingerprint(type_, payment.pk, account_id, amount),
         description=payment.description,
         external_reference=payment.reference,
-        metadata={"topup_id": str(payment.pk)},
+        metadata=posting_metadata(payment),
     )
     return post_one(tenant_id=payment.tenant_id, posting=posting)
 

@@ -24,7 +24,7 @@ from ledger.queries import transaction_by_key
 from payments.gateways.port import GatewayFault, NoSuchObject, State
 from payments.gateways.registry import connect
 from payments.models import Discrepancy, GatewayConfiguration, Payment, Payout, Refund
-from payments.services.outcomes import deposit
+from payments.services.outcomes import deposit, deposit_key
 from payments.services.payouts import ask_about_payout, end_payout
 from payments.services.refunds import ask_about_refund, end_refund, refund_payment
 from payments.services.steps import ask_about_payment
@@ -154,7 +154,7 @@ def _reconcile_payments(
 
 def _compare(payment: Payment, now: dt.datetime) -> None:
     """Hold the ledger and the refunds against what the gateway says."""
-    posted = transaction_by_key(tenant_id=payment.tenant_id, idempotency_key=f"topup {payment.pk}")
+    posted = transaction_by_key(tenant_id=payment.tenant_id, idempotency_key=deposit_key(payment))
     if (posted is None) != (payment.transaction_id is None):
         tell_a_person(
             payment,
@@ -225,7 +225,9 @@ def _look_for_strangers(
     for start in range(0, len(paid), _CHUNK):
         chunk = paid[start : start + _CHUNK]
         ours = Payment.objects.filter(
-            configuration=configuration, reference__in=[each.reference for each in chunk]
+            tenant_id=configuration.tenant_id,
+            configuration=configuration,
+            reference__in=[each.reference for each in chunk],
         )
         known = {
             reference: (gateway_id, next_step_at is not None)

@@ -33,8 +33,10 @@ from payments.gateways.port import (
 )
 from payments.gateways.registry import connect
 from payments.models import Discrepancy, Payment, Refund
+from payments.queries import topup_of
 from payments.services.gateways import hold_gateway
-from payments.services.outcomes import QUESTIONS
+from payments.services.listening import listener_of, lock_object_of
+from payments.services.outcomes import QUESTIONS, posting_metadata
 from payments.services.outcomes import move as move_payment
 from payments.services.waiting import (
     NoAnswer,
@@ -82,49 +84,110 @@ def refund_payment(
     :raises IdempotencyConflict: the key was used for another request
     :raises DomainError: whatever the ledger refuses, such as insufficient funds
     """
-    request_fingerprint = fingerprint("refund", payment_id, amount, reason, asked_by)
-
-    def begin() -> tuple[Refund, bool]:
-        with transaction.atomic():
-            earlier = Refund.objects.filter(
-                tenant_id=tenant_id, idempotency_key=idempotency_key
-            ).first()
-            if earlier is not None:
-                if bytes(earlier.request_fingerprint) != request_fingerprint:
-                    raise IdempotencyConflict(REUSED_KEY)
-                return earlier, False
-            payment = (
-                Payment.objects.select_for_update(no_key=True)
-                .filter(tenant_id=tenant_id, pk=payment_id)
-                .first()
-            )
-            if payment is None:
-                raise NotFound("No such top-up.")
-            if only_undeposited and payment.status == Payment.Status.DEPOSITED:
-                raise InvalidState("It was deposited meanwhile.")
-            hold_gateway(payment.configuration_id)
-            refund = _begun(payment, amount, reason, now)
-            refund.idempotency_key = idempotency_key
-            refund.request_fingerprint = request_fingerprint
-            refund.save(force_insert=True)
-            if refund.transaction_id is None:
-                move_payment(payment, Payment.Status.REFUNDING, now)
-            record_change(
-                tenant_id=tenant_id,
-                action="refund.created",
-                object_id=refund.pk,
-                now=now,
-                after={"payment_id": payment.pk, "amount": refund.amount},
-                reason=reason,
-            )
-        return refund, True
-
-    exceeds = RefundExceedsPayment("More than is left of the payment.")
-    with refusing({_TOO_MUCH: exceeds}):
-        refund, is_new = repeating(begin, on_constraint=_KEY_TAKEN)
+    refund, is_new = repeating(
+        lambda: begin_refund(
+            tenant_id=tenant_id,
+            payment_id=payment_id,
+            amount=amount,
+            reason=reason,
+            idempotency_key=idempotency_key,
+            now=now,
+            asked_by=asked_by,
+            only_undeposited=only_undeposited,
+        ),
+        on_constraint=_KEY_TAKEN,
+    )
     if is_new:
         refund = send_refund(refund, now=now)
     return MadeRefund(refund, is_replay=not is_new)
+
+
+def refund_topup(
+    *,
+    tenant_id: UUID,
+    topup_id: UUID,
+    amount: int | None,
+    reason: str,
+    idempotency_key: str,
+    now: dt.datetime,
+    asked_by: str = "",
+) -> MadeRefund:
+    """
+    Pay a top-up back, as `refund_payment` does. What was paid for an invoice goes back through the
+    invoice.
+
+    :raises NotFound: no such top-up in this tenant
+    :raises DomainError: whatever refund_payment refuses
+    """
+    topup_of(tenant_id=tenant_id, topup_id=topup_id)
+    return refund_payment(
+        tenant_id=tenant_id,
+        payment_id=topup_id,
+        amount=amount,
+        reason=reason,
+        idempotency_key=idempotency_key,
+        now=now,
+        asked_by=asked_by,
+    )
+
+
+def begin_refund(
+    *,
+    tenant_id: UUID,
+    payment_id: UUID,
+    amount: int | None,
+    reason: str,
+    idempotency_key: str,
+    now: dt.datetime,
+    asked_by: str = "",
+    only_undeposited: bool = False,
+) -> tuple[Refund, bool]:
+    """
+    Write a refund down and debit the account, as `refund_payment` says; say whether it is new. The
+    gateway is asked by `send_refund`, once this is committed.
+
+    Within the caller's transaction, if there is one. It locks the payment, then what it is for
+    (PaymentListener.lock): a caller who locks both does so in that order too. A twin that took the
+    key first violates `refund_idempotency_key_unique`.
+
+    :raises DomainError: whatever refund_payment refuses
+    """
+    request_fingerprint = fingerprint("refund", payment_id, amount, reason, asked_by)
+    exceeds = RefundExceedsPayment("More than is left of the payment.")
+    with refusing({_TOO_MUCH: exceeds}), transaction.atomic():
+        earlier = Refund.objects.filter(
+            tenant_id=tenant_id, idempotency_key=idempotency_key
+        ).first()
+        if earlier is not None:
+            if bytes(earlier.request_fingerprint) != request_fingerprint:
+                raise IdempotencyConflict(REUSED_KEY)
+            return earlier, False
+        payment = (
+            Payment.objects.select_for_update(no_key=True)
+            .filter(tenant_id=tenant_id, pk=payment_id)
+            .first()
+        )
+        if payment is None:
+            raise NotFound("No such payment.")
+        if only_undeposited and payment.status == Payment.Status.DEPOSITED:
+            raise InvalidState("It was deposited meanwhile.")
+        hold_gateway(payment.configuration_id)
+        lock_object_of(payment)
+        refund = _begun(payment, amount, reason, now)
+        refund.idempotency_key = idempotency_key
+        refund.request_fingerprint = request_fingerprint
+        refund.save(force_insert=True)
+        if refund.transaction_id is None:
+            move_payment(payment, Payment.Status.REFUNDING, now)
+        record_change(
+            tenant_id=tenant_id,
+            action="refund.created",
+            object_id=refund.pk,
+            now=now,
+            after={"payment_id": payment.pk, "amount": refund.amount},
+            reason=reason,
+        )
+    return refund, True
 
 
 def send_refund(refund: Refund, *, now: dt.datetime) -> Refund:
@@ -238,7 +301,7 @@ def _begun(payment: Payment, amount: int | None, reason: str, now: dt.datetime) 
         if wanted != payment.amount:
             raise RefundExceedsPayment("A payment that was not deposited is paid back whole.")
     elif payment.status != Payment.Status.DEPOSITED:
-        raise InvalidState(f"The top-up is {payment.status}; nothing is there to pay back.")
+        raise InvalidState(f"The payment is {payment.status}; nothing is there to pay back.")
     if not 0 < wanted <= left:
         raise RefundExceedsPayment(
             f"{format_money(left, payment.currency)} of the payment is left."
@@ -294,6 +357,7 @@ def _move(refund: Refund, status: Refund.Status, now: dt.datetime) -> None:
         begin_waiting(refund, now)
     payment = refund.payment
     if status is _S.FAILED and refund.transaction_id is not None:
+        lock_object_of(payment)
         refund.return_transaction_id = _give_back(refund, now)
     refund.save()
     if status is _S.SUCCEEDED:
@@ -321,6 +385,9 @@ def _move(refund: Refund, status: Refund.Status, now: dt.datetime) -> None:
         before={"status": before.value},
         after={"status": status.value, "failure_code": refund.failure_code or None},
     )
+    listener = listener_of(payment.purpose)
+    if listener is not None and status in (_S.SUCCEEDED, _S.FAILED):
+        listener.refund_ended(refund, now=now)
 
 
 def _give_back(refund: Refund, now: dt.datetime) -> UUID:
@@ -395,7 +462,7 @@ def _post(
         request_fingerprint=fingerprint(type_, refund.pk, account_id, amount),
         description=refund.reason,
         external_reference=refund.reference,
-        metadata={"topup_id": str(refund.payment_id), "refund_id": str(refund.pk)},
+        metadata={**posting_metadata(refund.payment), "refund_id": str(refund.pk)},
     )
     return post_one(tenant_id=refund.tenant_id, posting=posting)
 

@@ -1,14 +1,11 @@
 """
-Top-ups: money asked of a payer through a gateway, and credited to an account.
+Top-ups: money asked of a payer through a gateway, and credited to a customer's account.
 
-No lock is held while a gateway is called, and no call is made twice: what was asked is written down
-before, what came of it after. Between the two a process may die; then, as after a lost answer, the
-gateway is asked what it did, by our reference.
+Who may be credited, and what a key that comes again means. The asking itself is services.asking.
 """
 
 import dataclasses
 import datetime as dt
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -16,28 +13,23 @@ from django.db import transaction
 
 from accounts.models import Account
 from accounts.queries import account_of
-from core.changes import record_change
 from core.database import repeating
-from core.errors import IdempotencyConflict, NotFound, Unavailable
+from core.errors import IdempotencyConflict, NotFound
 from core.idempotency import REUSED_KEY, keyed_fingerprint
 from core.ids import new_id
 from core.money import Money
 from ledger.errors import AccountClosed, AccountFrozen, CurrencyMismatch
-from payments.errors import CardDataRefused, GatewayError
-from payments.gateways.port import (
-    CardData,
-    NoSuchObject,
-    PaymentOrder,
-    Refused,
-    Uncertain,
-    Unreachable,
-)
-from payments.gateways.registry import CAPABILITIES, connect, notify_url
-from payments.gateways.sandbox.cards import SANDBOX_CARDS
+from payments.gateways.port import CardData
 from payments.models import GatewayConfiguration, Payment
-from payments.services.gateways import candidates, hold_gateway
-from payments.services.outcomes import SEND_AGAIN, StaleReport, apply_report, deposit, move
-from payments.services.waiting import begin_waiting, reference_of
+from payments.services.asking import (
+    attempt_again,
+    gateways_for,
+    refuse_real_cards,
+    send,
+    write_down,
+)
+from payments.services.outcomes import SEND_AGAIN
+from payments.services.waiting import reference_of
 
 _KEY_TAKEN = "payment_idempotency_key_unique"
 
@@ -57,6 +49,9 @@ class TopUpOrder:
     metadata: dict[str, str] = field(default_factory=dict)
     # Whose key it is: the same key and request of somebody else is refused.
     asked_by: str = ""
+
+    def reference_at(self, payment_id: UUID, attempt: int) -> str:
+        return reference_of("TU", payment_id, attempt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,23 +86,19 @@ def top_up(
         account_of(tenant_id=tenant_id, account_id=order.account_id, owner_id=owner_id),
         order.amount,
     )
-    choices = [
-        choice
-        for choice in candidates(
-            tenant_id=tenant_id,
-            currency=order.amount.currency,
-            gateway=order.gateway,
-            is_payout=False,
-        )
-        if order.card is None or CAPABILITIES[choice.gateway].takes_test_cards
-    ]
-    _refuse_cards(order, choices)
+    choices = gateways_for(
+        tenant_id=tenant_id,
+        currency=order.amount.currency,
+        gateway=order.gateway,
+        is_card=order.card is not None,
+    )
+    refuse_real_cards(order.card)
     payment, is_mine = repeating(
         lambda: _begin(tenant_id, order, choices[0], now), on_constraint=_KEY_TAKEN
     )
     if not is_mine:
         return MadePayment(payment, is_replay=True)
-    return MadePayment(_send(payment, order, choices, now), is_replay=False)
+    return MadePayment(send(payment, order, choices, now), is_replay=False)
 
 
 def _earlier(tenant_id: UUID, order: TopUpOrder) -> Payment | None:
@@ -138,130 +129,18 @@ def _begin(
                 raise IdempotencyConflict(REUSED_KEY)
             if not _may_send_again(earlier):
                 return earlier, False
-            _attempt_again(earlier, configuration, now)
+            attempt_again(earlier, order, configuration, now)
             return earlier, True
-        hold_gateway(configuration.pk)
-        payment_id = new_id()
-        payment = Payment(
-            id=payment_id,
+        payment = write_down(
             tenant_id=tenant_id,
-            configuration=configuration,
+            payment_id=new_id(),
             purpose=Payment.Purpose.TOPUP,
-            account_id=order.account_id,
-            reference=reference_of("TU", payment_id, 1),
-            amount=order.amount.minor_units,
-            currency=order.amount.currency,
-            method=_method(order),
-            description=order.description,
-            metadata=order.metadata,
-            return_url=order.return_url,
-            card_last4=order.card.number[-4:] if order.card else "",
-            idempotency_key=order.idempotency_key,
+            asked=order,
             request_fingerprint=_fingerprint(order),
-            created_at=now,
-            updated_at=now,
-        )
-        begin_waiting(payment, now)
-        payment.save(force_insert=True)
-        record_change(
-            tenant_id=tenant_id,
-            action="topup.created",
-            object_id=payment.pk,
+            configuration=configuration,
             now=now,
-            after={
-                "account_id": payment.account_id,
-                "amount": payment.amount,
-                "currency": payment.currency,
-                "gateway": configuration.gateway,
-            },
         )
     return payment, True
-
-
-def _attempt_again(payment: Payment, configuration: GatewayConfiguration, now: dt.datetime) -> None:
-    """Begin another attempt at a payment that no gateway has seen."""
-    hold_gateway(configuration.pk)
-    payment.attempt += 1
-    payment.reference = reference_of("TU", payment.pk, payment.attempt)
-    payment.configuration = configuration
-    payment.failure_code = payment.failure_detail = ""
-    move(payment, Payment.Status.CREATED, now)
-
-
-def _send(
-    payment: Payment,
-    order: TopUpOrder,
-    choices: Sequence[GatewayConfiguration],
-    now: dt.datetime,
-) -> Payment:
-    """Ask the first gateway that can be reached, and take down what it says."""
-    for number, configuration in enumerate(choices):
-        if number:
-            with transaction.atomic():
-                payment = Payment.objects.select_for_update(no_key=True).get(pk=payment.pk)
-                if payment.status != Payment.Status.CREATED:
-                    return payment
-                _attempt_again(payment, configuration, now)
-        try:
-            report = connect(configuration).create_payment(_order(payment, order, configuration))
-        except Unreachable:
-            continue
-        except Uncertain as fault:
-            return _settle(payment, Payment.Status.UNKNOWN, now, detail=fault.detail)
-        except (Refused, NoSuchObject) as refusal:
-            is_our_fault = isinstance(refusal, NoSuchObject) or refusal.is_about_us
-            code = "gateway_error" if is_our_fault else refusal.code.lower() or "refused"
-            failed = Payment.Status.FAILED
-            payment = _settle(payment, failed, now, code=code, detail=refusal.detail)
-            if is_our_fault:
-                raise GatewayError(f"{configuration.gateway}: {refusal.detail}") from refusal
-            return payment
-        try:
-            payment = apply_report(
-                payment_id=payment.pk, report=report, asked_as=Payment.Status.CREATED, now=now
-            )
-        except StaleReport:
-            # Its notification was faster than this answer, and has it all.
-            return Payment.objects.get(pk=payment.pk)
-        if payment.status == Payment.Status.PAID:
-            payment = deposit(payment_id=payment.pk, now=now)
-        return payment
-    detail = "No gateway could be reached."
-    _settle(payment, Payment.Status.FAILED, now, code="gateway_unreachable", detail=detail)
-    raise Unavailable("The gateway cannot be reached. Nothing was asked for; send it again.")
-
-
-def _settle(
-    payment: Payment, status: Payment.Status, now: dt.datetime, *, code: str = "", detail: str
-) -> Payment:
-    """Take down what became of the call, unless somebody else has heard more meanwhile."""
-    with transaction.atomic():
-        payment = Payment.objects.select_for_update(no_key=True).get(pk=payment.pk)
-        if payment.status == Payment.Status.CREATED:
-            payment.failure_code, payment.failure_detail = code[:64], detail[:300]
-            move(payment, status, now)
-    return payment
-
-
-def _order(
-    payment: Payment, order: TopUpOrder, configuration: GatewayConfiguration
-) -> PaymentOrder:
-    return PaymentOrder(
-        reference=payment.reference,
-        amount=order.amount,
-        idempotency_key=f"{payment.pk.hex}-{payment.attempt}",
-        description=order.description,
-        token=order.token,
-        card=order.card,
-        return_url=order.return_url,
-        notify_url=notify_url(configuration),
-    )
-
-
-def _method(order: TopUpOrder) -> Payment.Method:
-    if order.token:
-        return Payment.Method.TOKEN
-    return Payment.Method.CARD if order.card else Payment.Method.HOSTED
 
 
 def _fingerprint(order: TopUpOrder) -> bytes:
@@ -281,12 +160,3 @@ def _refuse_unless_creditable(account: Account, amount: Money) -> None:
         raise AccountFrozen(f"Account {account.pk} is frozen.")
     if account.currency != amount.currency:
         raise CurrencyMismatch(f"Account {account.pk} is in {account.currency}.")
-
-
-def _refuse_cards(order: TopUpOrder, choices: Sequence[GatewayConfiguration]) -> None:
-    if order.card is None:
-        return
-    if not choices:
-        raise CardDataRefused("Card numbers are taken by the sandbox only. Send a token instead.")
-    if order.card.number not in SANDBOX_CARDS:
-        raise CardDataRefused("The sandbox takes its test cards only; this is none of them.")

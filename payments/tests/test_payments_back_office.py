@@ -1,4 +1,4 @@
-"""Gateways, top-ups, refunds, payouts, their files, and differences, in the back office."""
+"""Gateways, payments, refunds, payouts, their files, and differences, in the back office."""
 
 import datetime as dt
 import re
@@ -16,7 +16,7 @@ from django.test import Client
 from django.utils import timezone
 
 from accounts.models import Account
-from accounts.services import freeze_account, unfreeze_account
+from accounts.services import freeze_account, internal_account, unfreeze_account
 from core.iso20022.reading import parse_safely
 from core.iso20022.validation import fault_of
 from core.models import AuditRecord
@@ -38,6 +38,7 @@ from payments.models import (
     PayoutReportFile,
     Refund,
 )
+from payments.services import listening
 from payments.services.waiting import open_discrepancy
 from tests.back_office import (
     act,
@@ -64,7 +65,7 @@ from tests.gateways import (
 from tests.making import at_once, balance_of, fresh_key, open_account, transfer
 
 GATEWAYS = list_url(GatewayConfiguration)
-TOPUPS = list_url(Payment)
+PAYMENTS = list_url(Payment)
 REPORTS = list_url(PayoutReportFile)
 DISCREPANCIES = list_url(Discrepancy)
 NEEDS_3DS = "4000002500003155"
@@ -109,6 +110,31 @@ def topped_up(account: Account, number: str = GOOD_CARD, amount: int = 5_000) ->
     )
     made = services.top_up(tenant_id=account.tenant_id, order=order, now=timezone.now())
     return made.payment
+
+
+def paid_for_invoice(tenant: Tenant, reference: str = "INV-2026-000001-1") -> Payment:
+    """Have 50.00 paid by a test card for an invoice. Minor units."""
+    now = timezone.now()
+    collection = services.Collection(
+        account_id=internal_account(
+            tenant_id=tenant.pk, role="receivable", currency="USD", now=now
+        ),
+        amount=Money(5_000, "USD"),
+        idempotency_key=fresh_key(),
+        reference=reference,
+        card=CardData(GOOD_CARD, 12, 2099, "123"),
+    )
+    choices = services.gateways_for(tenant_id=tenant.pk, currency="USD", gateway=None, is_card=True)
+    payment = services.begin_collection(
+        tenant_id=tenant.pk, collection=collection, choices=choices, now=now
+    )
+    return services.send_collection(payment, collection, choices, now=now)
+
+
+@pytest.fixture
+def _nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are payments of invoices here, and no invoices."""
+    monkeypatch.setattr(listening, "LISTENERS", {})
 
 
 def waiting_for_deposit(sandbox: Sandbox, account: Account) -> Payment:
@@ -543,6 +569,76 @@ def test_secrets_are_on_no_page(tenant: Tenant, root: Client) -> None:
         assert not [secret for secret in (*secrets, *kept) if secret in page], url
 
 
+# --- Payments of every purpose -----------------------------------------------------------------
+@pytest.mark.usefixtures("_nobody_listens")
+def test_the_list_says_what_a_payment_is_for(
+    line: GatewayConfiguration, tenant: Tenant, ada: Account, supervisor: Client
+) -> None:
+    topup, of_invoice = topped_up(ada), paid_for_invoice(tenant)
+
+    both = shown(supervisor, PAYMENTS)
+    invoices = shown(supervisor, f"{PAYMENTS}?purpose__exact=invoice")
+
+    said = re.findall(r'<td class="field-paid_for">([^<]*)</td>', both)
+    assert said == ["Invoice", "Top-up"]
+    assert of_invoice.reference in invoices
+    assert topup.reference not in invoices
+
+
+@pytest.mark.usefixtures("_nobody_listens")
+def test_a_page_says_what_the_payment_is_for(
+    line: GatewayConfiguration, tenant: Tenant, ada: Account, supervisor: Client
+) -> None:
+    topup, of_invoice = topped_up(ada), paid_for_invoice(tenant)
+
+    assert facts(shown(supervisor, page_url(topup)))["For"] == "Top-up"
+    page = shown(supervisor, page_url(of_invoice))
+    assert facts(page)["For"] == "Invoice"
+    assert facts(page)["Account"] == "Receivable"
+    assert f"Payment {of_invoice.reference}" in page
+
+
+@pytest.mark.usefixtures("_nobody_listens")
+def test_what_was_paid_for_an_invoice_is_not_refunded_here(
+    line: GatewayConfiguration, tenant: Tenant, supervisor: Client
+) -> None:
+    payment = paid_for_invoice(tenant)
+
+    page = shown(supervisor, page_url(payment))
+    refusal = act(supervisor, payment, "refund", key=str(payment.pk))
+
+    assert acts_on(page) == {"Ask the gateway now"}
+    assert "No such top-up." in refusal
+    assert not Refund.objects.exists()
+
+
+@pytest.mark.usefixtures("_nobody_listens")
+def test_a_difference_leads_to_the_payment_whatever_it_is_for(
+    line: GatewayConfiguration, tenant: Tenant, ada: Account, supervisor: Client
+) -> None:
+    for payment in (topped_up(ada), paid_for_invoice(tenant)):
+        found = difference(line, Discrepancy.Kind.STATUS_DIFFERS, about=payment)
+
+        page = shown(supervisor, page_url(found))
+
+        assert f'href="{page_url(payment)}">payment {found.reference}</a>' in page
+
+
+@pytest.mark.usefixtures("_nobody_listens")
+def test_refunds_of_an_invoice_are_found_by_its_payment(
+    line: GatewayConfiguration, tenant: Tenant, ada: Account, supervisor: Client, root: Client
+) -> None:
+    payment = paid_for_invoice(tenant)
+    wanted, other = refunded(payment, 100), refunded(topped_up(ada), 100)
+
+    for client in (supervisor, root):
+        page = shown(client, f"{list_url(Refund)}?q={payment.reference}")
+
+        assert wanted.reference in page
+        assert other.reference not in page
+        assert f'href="{page_url(payment)}">of ' in page
+
+
 # --- Top-ups -----------------------------------------------------------------------------------
 def refund_form(client: Client, payment: Payment, **more: str) -> dict[str, str]:
     """Open the form as a person does; return what the browser would send."""
@@ -614,8 +710,8 @@ def test_the_queue_has_only_what_needs_a_person(
 ) -> None:
     fine, stuck = topped_up(ada), waiting_for_deposit(sandbox, open_account(tenant))
 
-    queue = shown(supervisor, f"{TOPUPS}?attention=needed")
-    pending = shown(supervisor, f"{TOPUPS}?status__exact=deposited")
+    queue = shown(supervisor, f"{PAYMENTS}?attention=needed")
+    pending = shown(supervisor, f"{PAYMENTS}?status__exact=deposited")
 
     assert stuck.reference in queue
     assert "Paid, not deposited" in queue
@@ -639,11 +735,11 @@ def test_topups_are_found_by_whole_identifiers(
     for client in (supervisor, root):
         for text in identifiers:
             with no_counting():
-                page = shown(client, f"{TOPUPS}?q={text}")
+                page = shown(client, f"{PAYMENTS}?q={text}")
             assert wanted.reference in page.replace(f'value="{text}"', "")
             assert other.reference not in page
         for text in (wanted.reference[:-1], "Ada", "x"):
-            assert "Nothing here." in shown(client, f"{TOPUPS}?q={text}")
+            assert "Nothing here." in shown(client, f"{PAYMENTS}?q={text}")
 
 
 def test_a_list_of_topups_costs_the_same_for_many(
@@ -651,11 +747,11 @@ def test_a_list_of_topups_costs_the_same_for_many(
 ) -> None:
     topped_up(open_account(tenant))
     with no_counting() as few:
-        shown(supervisor, TOPUPS)
+        shown(supervisor, PAYMENTS)
     for _ in range(8):
         topped_up(open_account(tenant))
     with no_counting() as many:
-        shown(supervisor, TOPUPS)
+        shown(supervisor, PAYMENTS)
 
     assert len(few) == len(many) <= 7
 
@@ -666,8 +762,8 @@ def test_topups_page_by_keyset(
     monkeypatch.setattr("core.admin.PAGE_ROWS", 2)
     payments = [topped_up(ada) for _ in range(3)]
 
-    first = shown(supervisor, TOPUPS)
-    second = shown(supervisor, f"{TOPUPS}{page_link(first, 'next')}")
+    first = shown(supervisor, PAYMENTS)
+    second = shown(supervisor, f"{PAYMENTS}{page_link(first, 'next')}")
 
     assert [payment.reference in first for payment in payments] == [False, True, True]
     assert [payment.reference in second for payment in payments] == [True, False, False]
@@ -868,7 +964,7 @@ def test_asking_the_gateway_finds_a_lost_payment(
 
     page = act(supervisor, payment, "ask", reason="The customer called")
 
-    assert "The top-up was unknown, and is deposited now." in page
+    assert "The payment was unknown, and is deposited now." in page
     assert balance_of(ada) == 5_000
     assert logged_on(payment) == ["Ask the gateway now. The customer called"]
 
@@ -880,7 +976,7 @@ def test_asking_says_that_nothing_is_new(
 
     page = act(supervisor, payment, "ask")
 
-    assert "The gateway says nothing new. The top-up is pending." in page
+    assert "The gateway says nothing new. The payment is pending." in page
 
 
 def test_asking_says_that_there_was_no_answer(
@@ -891,7 +987,7 @@ def test_asking_says_that_there_was_no_answer(
 
     page = act(supervisor, payment, "ask")
 
-    assert "There was no answer. The top-up is pending." in page
+    assert "There was no answer. The payment is pending." in page
     assert logged_on(payment) == []
 
 

@@ -112,7 +112,7 @@ def test_a_webhook_leads_to_what_it_is_about(
 
     page = shown(supervisor, page_url(InboundEvent.objects.get()))
 
-    assert f'href="{page_url(made.payment)}">top-up {made.payment.reference}</a>' in page
+    assert f'href="{page_url(made.payment)}">payment {made.payment.reference}</a>' in page
     assert "It said nothing that we did not know. Nothing more is done." in page
 
 

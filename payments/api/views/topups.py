@@ -146,9 +146,9 @@ class RefundViewSet(TenantViewSet[Refund]):
         key = self.idempotency_key
         body = self.validated(shapes.RefundRequest)
         with waiting_slot():
-            made = services.refund_payment(
+            made = services.refund_topup(
                 tenant_id=self.tenant_id,
-                payment_id=topup_id,
+                topup_id=topup_id,
                 amount=body["amount"],
                 reason=body["reason"],
                 idempotency_key=key,

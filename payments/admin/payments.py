@@ -1,4 +1,4 @@
-"""Top-ups and their refunds in the back office."""
+"""Payments, whatever they are for, and their refunds in the back office."""
 
 from typing import Any
 from uuid import UUID
@@ -88,7 +88,9 @@ class RefundForm(ReasonForm):
         return cleaned
 
 
-class RefundPayment(Act[Payment]):
+class RefundTopUp(Act[Payment]):
+    """What was paid for an invoice goes back through the invoice, which is not kept here."""
+
     name, label, permission = "refund", "Refund", Permission.REFUND_TOPUPS
     warning = (
         "The account is debited at once, if it was credited, and the gateway is asked to pay the"
@@ -99,16 +101,17 @@ class RefundPayment(Act[Payment]):
 
     def is_offered(self, obj: Payment) -> bool:
         is_possible = obj.status in _REFUNDABLE and obj.refunded_amount < obj.amount
-        return is_possible and obj.configuration.deleted_at is None
+        is_topup = obj.purpose == Payment.Purpose.TOPUP
+        return is_topup and is_possible and obj.configuration.deleted_at is None
 
     def form(self, obj: Payment, data: Any) -> RefundForm:
         return RefundForm(data, payment=obj)
 
     def run(self, obj: Payment, request: HttpRequest, cleaned: dict[str, Any]) -> Done:
         try:
-            made = services.refund_payment(
+            made = services.refund_topup(
                 tenant_id=obj.tenant_id,
-                payment_id=obj.pk,
+                topup_id=obj.pk,
                 amount=cleaned.get("amount"),
                 reason=cleaned["reason"],
                 # As with a reversal: it names who did it, and is nobody else's.
@@ -125,7 +128,7 @@ class RefundPayment(Act[Payment]):
 class AskGateway(Act[Payment]):
     name, label, permission = "ask", "Ask the gateway now", Permission.RESOLVE_DISCREPANCIES
     warning = (
-        "Asks the gateway what became of this top-up. No money is asked for. If it was paid, the"
+        "Asks the gateway what became of this payment. No money is asked for. If it was paid, the"
         " account is credited."
     )
     # A gateway is called: nothing may be locked meanwhile.
@@ -139,22 +142,22 @@ class AskGateway(Act[Payment]):
         try:
             after = services.ask_about_payment(obj, now=timezone.now())
         except NoAnswer as fault:
-            raise InvalidState(f"There was no answer. The top-up is {_named(before)}.") from fault
+            raise InvalidState(f"There was no answer. The payment is {_named(before)}.") from fault
         if after.status == before:
-            return Done(f"The gateway says nothing new. The top-up is {_named(before)}.")
-        return Done(f"The top-up was {_named(before)}, and is {_named(after.status)} now.")
+            return Done(f"The gateway says nothing new. The payment is {_named(before)}.")
+        return Done(f"The payment was {_named(before)}, and is {_named(after.status)} now.")
 
 
-# --- Top-ups -----------------------------------------------------------------------------------
+# --- Payments ----------------------------------------------------------------------------------
 @admin.register(Payment)
-class TopUpAdmin(BackOfficeAdmin[Payment]):
+class PaymentAdmin(BackOfficeAdmin[Payment]):
     view_permission = Permission.VIEW_PAYMENTS
-    list_display = ("topup", "status_badge", "amount_money", "account", "gateway")
-    list_filter = ("status", AttentionFilter, CurrencyFilter, TenantFilter)
+    list_display = ("payment", "paid_for", "status_badge", "amount_money", "account", "gateway")
+    list_filter = ("status", "purpose", AttentionFilter, CurrencyFilter, TenantFilter)
     list_select_related = ("configuration",)
     search_fields = ("pk",)
     search_help_text = "A whole id, reference, gateway's id, account's id or idempotency key."
-    acts = (RefundPayment(), AskGateway())
+    acts = (RefundTopUp(), AskGateway())
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[KeysetChangeList]:
         return AccountNamingList
@@ -168,7 +171,7 @@ class TopUpAdmin(BackOfficeAdmin[Payment]):
             return queryset.filter(pk=found_id)
         if found_id is not None and in_index.filter(account_id=found_id).exists():
             return in_index.filter(account_id=found_id)
-        by_reference = queryset.filter(reference=text)
+        by_reference = in_index.filter(reference=text)
         if by_reference.exists():
             return by_reference
         configurations = GatewayConfiguration.objects.values("pk")
@@ -177,9 +180,13 @@ class TopUpAdmin(BackOfficeAdmin[Payment]):
         )
         return by_gateway_id if by_gateway_id.exists() else in_index.filter(idempotency_key=text)
 
-    @admin.display(description="Top-up")
-    def topup(self, obj: Payment) -> SafeString:
+    @admin.display(description="Payment")
+    def payment(self, obj: Payment) -> SafeString:
         return referenced(obj)
+
+    @admin.display(description="For")
+    def paid_for(self, obj: Payment) -> str:
+        return obj.get_purpose_display()
 
     @admin.display(description="Status")
     def status_badge(self, obj: Payment) -> SafeString:
@@ -198,7 +205,7 @@ class TopUpAdmin(BackOfficeAdmin[Payment]):
         return str(obj.configuration)
 
     def heading(self, obj: Payment) -> str:
-        return f"Top-up {obj.reference}"
+        return f"Payment {obj.reference}"
 
     def status(self, obj: Payment) -> SafeString:
         return status_badge(obj.status)
@@ -214,6 +221,7 @@ class TopUpAdmin(BackOfficeAdmin[Payment]):
         return [
             ("Next", words.next_of_payment(obj)),
             ("Needs a person", words.attention_sentence(obj)),
+            ("For", obj.get_purpose_display()),
             ("Account", account_link(obj)),
             ("Gateway", gateway_link(obj.configuration)),
             ("Gateway's id", obj.gateway_payment_id),
@@ -241,7 +249,7 @@ class TopUpAdmin(BackOfficeAdmin[Payment]):
 
 @panel_on(Payment)
 def refunds_panel(request: HttpRequest, payment: Payment) -> str:
-    """Return the refunds of the top-up, the newest few; nothing where there are none."""
+    """Return the refunds of the payment, the newest few; nothing where there are none."""
     refunds = queries.refunds_of(tenant_id=payment.tenant_id, payment_id=payment.pk)
     shown = list(refunds[: REFUNDS_SHOWN_MAX + 1])
     if not shown:
@@ -264,11 +272,11 @@ def refunds_panel(request: HttpRequest, payment: Payment) -> str:
 @admin.register(Refund)
 class RefundAdmin(BackOfficeAdmin[Refund]):
     view_permission = Permission.VIEW_PAYMENTS
-    list_display = ("refund", "status_badge", "amount_money", "topup", "gateway")
+    list_display = ("refund", "status_badge", "amount_money", "of_payment", "gateway")
     list_filter = ("status", AttentionFilter, CurrencyFilter, TenantFilter)
     list_select_related = ("payment__configuration",)
     search_fields = ("pk",)
-    search_help_text = "A whole id or reference, of the refund or its top-up."
+    search_help_text = "A whole id or reference, of the refund or its payment."
 
     def search(
         self, queryset: QuerySet[Refund], text: str, found_id: UUID | None
@@ -279,7 +287,9 @@ class RefundAdmin(BackOfficeAdmin[Refund]):
         by_reference = queryset.filter(reference=text)
         if by_reference.exists():
             return by_reference
-        return queryset.filter(payment__in=Payment.objects.filter(reference=text))
+        # As above: the tenants stand first in the index.
+        of_tenants = Payment.objects.filter(tenant_id__in=Tenant.objects.values("pk"))
+        return queryset.filter(payment__in=of_tenants.filter(reference=text))
 
     @admin.display(description="Refund")
     def refund(self, obj: Refund) -> SafeString:
@@ -293,8 +303,8 @@ class RefundAdmin(BackOfficeAdmin[Refund]):
     def amount_money(self, obj: Refund) -> SafeString:
         return money(obj.amount, obj.currency)
 
-    @admin.display(description="Top-up")
-    def topup(self, obj: Refund) -> SafeString:
+    @admin.display(description="Payment")
+    def of_payment(self, obj: Refund) -> SafeString:
         # Its reference is too long to stand beside the refund's.
         return link_to(Payment, obj.payment_id, f"of {minute(obj.payment.created_at)}")
 
@@ -311,14 +321,14 @@ class RefundAdmin(BackOfficeAdmin[Refund]):
     def figures(self, obj: Refund) -> list[tuple[str, str]]:
         return [
             ("Refund", money(obj.amount, obj.currency)),
-            ("Of a top-up of", money(obj.payment.amount, obj.currency)),
+            ("Of a payment of", money(obj.payment.amount, obj.currency)),
         ]
 
     def facts(self, obj: Refund) -> list[tuple[str, Any]]:
         return [
             ("Next", words.next_of_refund(obj)),
             ("Needs a person", words.attention_sentence(obj)),
-            ("Top-up", link_to(Payment, obj.payment_id, obj.payment.reference)),
+            ("Payment", link_to(Payment, obj.payment_id, obj.payment.reference)),
             ("Account", account_link(obj.payment)),
             ("Gateway", gateway_link(obj.payment.configuration)),
             ("Gateway's id", obj.gateway_refund_id),
