@@ -185,6 +185,7 @@ COPIES: Copies = [
     ("gateway_sandbox_is_for_tests", "sandbox", {"mode": "'live'"}),
     ("gateway_deleted_is_disabled", "bank", {"is_enabled": "true", "deleted_at": "now()"}),
     ("gateway_modes_never_mix", "bank", {"mode": "'live'", "is_enabled": "true"}),
+    ("gateway_account_of_one_tenant", "sandbox", {"tenant_id": "'{other_tenant}'"}),
     ("payments_gatewayconfiguration_priority_check", "bank", {"priority": "-1"}),
     ("payment_purpose_known", "payment", {"purpose": "'gift'"}),
     ("payment_amount_positive", "payment", {"amount": "0"}),

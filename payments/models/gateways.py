@@ -53,6 +53,8 @@ class GatewayConfiguration(models.Model):
     previous_webhook_secret_until = models.DateTimeField(null=True)
     # The last characters of the main credential, to tell one from another.
     credential_hint = models.CharField(max_length=8, default="")
+    # Tells whether another tenant has the same account there; a keyed digest of that credential.
+    account_digest = models.BinaryField(max_length=32, null=True)
     currencies = ArrayField(models.CharField(max_length=3))
     # The lowest goes first.
     priority = models.PositiveSmallIntegerField(default=100)

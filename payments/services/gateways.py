@@ -13,7 +13,8 @@ from django.db.models import Q
 from core.changes import changed, record_change
 from core.database import refusing
 from core.encryption import encrypted_anew
-from core.errors import InvalidRequest, InvalidState, NotFound, Unavailable
+from core.errors import DomainError, InvalidRequest, InvalidState, NotFound, Unavailable
+from core.idempotency import keyed_fingerprint
 from payments.errors import CurrencyNotSupported, NoGateway
 from payments.gateways import breaker
 from payments.gateways.bank_file.adapter import own_account, sample_file
@@ -31,6 +32,7 @@ from payments.models import GatewayConfiguration, Payment, Payout, Refund
 SECRET_OVERLAP = dt.timedelta(hours=24)
 _HINT_LENGTH = 4
 _MIXED = "gateway_modes_never_mix"
+_SHARED = "gateway_account_of_one_tenant"
 _SHOWN = ("name", "currencies", "priority", "is_enabled")
 
 
@@ -51,7 +53,8 @@ def add_gateway(*, tenant_id: UUID, new: NewGateway, now: dt.datetime) -> Gatewa
     Set a gateway up. Its credentials are kept encrypted and never shown again.
 
     :raises InvalidRequest: credentials, currencies or mode that this gateway does not have
-    :raises InvalidState: the tenant's enabled gateways are of the other mode
+    :raises InvalidState: the tenant's enabled gateways are of the other mode, or another tenant has
+        this account at the gateway
     """
     capabilities = CAPABILITIES[new.gateway]
     if new.mode not in capabilities.modes:
@@ -75,11 +78,12 @@ def add_gateway(*, tenant_id: UUID, new: NewGateway, now: dt.datetime) -> Gatewa
         updated_at=now,
     )
     configuration.credentials = encrypted_credentials(configuration.pk, credentials)
+    configuration.account_digest = _account_digest(configuration, capabilities, credentials)
     if new.webhook_secret:
         configuration.webhook_secret = encrypted_webhook_secret(
             configuration.pk, new.webhook_secret
         )
-    with refusing({_MIXED: _mixed()}), transaction.atomic():
+    with refusing(_refusals()), transaction.atomic():
         configuration.save(force_insert=True)
         after = {name: getattr(configuration, name) for name in ("gateway", "mode", *_SHOWN)}
         _record(configuration, "gateway.added", now, after=after)
@@ -95,9 +99,10 @@ def change_gateway(
 
     :raises NotFound: no such gateway in this tenant
     :raises InvalidRequest: credentials or currencies that this gateway does not have
-    :raises InvalidState: it would be enabled beside gateways of the other mode
+    :raises InvalidState: it would be enabled beside gateways of the other mode, or another tenant
+        has this account at the gateway
     """
-    with refusing({_MIXED: _mixed()}), transaction.atomic():
+    with refusing(_refusals()), transaction.atomic():
         configuration = _for_update(tenant_id, configuration_id)
         capabilities = CAPABILITIES[configuration.gateway]
         before = {name: getattr(configuration, name) for name in _SHOWN}
@@ -109,6 +114,9 @@ def change_gateway(
                 _keep_signing_key(configuration, capabilities, credentials, now)
                 configuration.credentials = encrypted_credentials(configuration.pk, credentials)
                 configuration.credential_hint = _hint(capabilities, credentials)
+                configuration.account_digest = _account_digest(
+                    configuration, capabilities, credentials
+                )
                 rotated.append(name)
             elif name == "webhook_secret":
                 _rotate_webhook_secret(configuration, value, now)
@@ -228,7 +236,11 @@ def encrypt_all_anew() -> int:
             for name in names:
                 if getattr(configuration, name):
                     setattr(configuration, name, encrypted_anew(getattr(configuration, name)))
-            configuration.save(update_fields=names)
+            capabilities = CAPABILITIES[configuration.gateway]
+            configuration.account_digest = _account_digest(
+                configuration, capabilities, credentials_of(configuration)
+            )
+            configuration.save(update_fields=[*names, "account_digest"])
         done += 1
     return done
 
@@ -264,6 +276,24 @@ def _hint(capabilities: Capabilities, credentials: Mapping[str, str]) -> str:
     # Of a secret, less than a fourth.
     secret = credentials[capabilities.hinted_credential or capabilities.credentials[0]]
     return secret[-_HINT_LENGTH:] if len(secret) >= 4 * _HINT_LENGTH else ""
+
+
+def _account_digest(
+    configuration: GatewayConfiguration,
+    capabilities: Capabilities,
+    credentials: Mapping[str, str],
+) -> bytes | None:
+    """
+    Return what two configurations of one account have in common; None where nobody asks a gateway
+    by reference.
+
+    References of invoices are alike from tenant to tenant: were an account shared, one tenant's
+    question might be answered with another's payment.
+    """
+    if not capabilities.takes_payments:
+        return None
+    secret = credentials[capabilities.hinted_credential or capabilities.credentials[0]]
+    return keyed_fingerprint("gateway account", configuration.gateway, configuration.mode, secret)
 
 
 def _rotate_webhook_secret(
@@ -316,11 +346,17 @@ def _for_update(
     return found
 
 
-def _mixed() -> InvalidState:
-    return InvalidState(
-        "Gateways of the other mode are enabled. Test and live payments never share books:"
-        " disable those first, or use a tenant for each."
-    )
+def _refusals() -> dict[str, DomainError]:
+    return {
+        _MIXED: InvalidState(
+            "Gateways of the other mode are enabled. Test and live payments never share books:"
+            " disable those first, or use a tenant for each."
+        ),
+        _SHARED: InvalidState(
+            "Another tenant has this account at the gateway. Each tenant needs its own: payments"
+            " are found there by references that tenants have alike."
+        ),
+    }
 
 
 def _record(

@@ -30,6 +30,7 @@ from payments.services import (
     PaymentListener,
     begin_collection,
     begin_refund,
+    delete_gateway,
     gateways_for,
     listen,
     reconcile,
@@ -863,3 +864,19 @@ def test_a_purpose_has_one_listener(recorder: Recorder) -> None:
 def test_nobody_listens_to_a_purpose_that_there_is_not(recorder: Recorder) -> None:
     with pytest.raises(ValueError, match="gift"):
         listen("gift", recorder)
+
+
+def test_no_two_tenants_share_an_account_at_a_gateway(
+    tenant: Tenant, other_tenant: Tenant, sandbox: Sandbox
+) -> None:
+    shared = {"credentials": {"secret_key": "sk_sandbox_of_both_of_them"}}
+    first = add_sandbox(tenant, **shared)
+    add_sandbox(tenant, currencies=["JPY"], **shared)
+
+    with pytest.raises(InvalidState, match="Another tenant"):
+        add_sandbox(other_tenant, **shared)
+
+    for each in GatewayConfiguration.objects.filter(tenant=tenant):
+        delete_gateway(tenant_id=tenant.pk, configuration_id=each.pk, now=timezone.now())
+    assert first.pk
+    assert add_sandbox(other_tenant, **shared).tenant_id == other_tenant.pk
