@@ -23,6 +23,8 @@ from invoices.services.receiving import (
 )
 from payments.models import Payment, Refund
 
+# Failures in which no card was tried.
+_NOBODY_DECLINED = frozenset({"gateway_unreachable", "gateway_error", "never_arrived"})
 # So many failures in a row look like somebody trying cards out: then staff open it again.
 FAILED_ATTEMPTS_MAX = 10
 _ROLE = Account.Role
@@ -68,7 +70,12 @@ class InvoicePayments:
         ended = Checkout.objects.filter(payment_id=payment.pk, is_active=True).update(
             is_active=False
         )
-        if payment.status == _P.FAILED and ended:
+        is_declined_card = (
+            payment.status == _P.FAILED
+            and payment.method != Payment.Method.HOSTED
+            and payment.failure_code not in _NOBODY_DECLINED
+        )
+        if ended and is_declined_card:
             self._count_failure(payment, now)
 
     def taken_back(self, payment: Payment, amount: int, *, now: dt.datetime) -> None:

@@ -36,10 +36,11 @@ def adjust_installments(
     """
     Give unpaid installments other due dates or amounts; together they stay what they were.
 
-    Tax and fee are spread over them anew, in proportion.
+    Tax and fee are spread over them anew, in proportion. An invoice without a schedule has one
+    installment, which may be due on another day.
 
     :raises NotFound: no such invoice in this tenant
-    :raises InvalidState: no schedule, ended, or a payment is under way
+    :raises InvalidState: it has ended, or a payment is under way
     :raises InvalidRequest: one that is not there or not unpaid, dates that are past or out of order
     :raises ScheduleMismatch: another sum
     """
@@ -50,9 +51,8 @@ def adjust_installments(
             Invoice.Status.PENDING,
             Invoice.Status.PARTIALLY_PAID,
         )
-        if not invoice.has_schedule or invoice.status not in may_change:
-            what = f"It is {invoice.status}" if invoice.has_schedule else "It has no installments"
-            raise InvalidState(f"{what}; nothing is adjusted.")
+        if invoice.status not in may_change:
+            raise InvalidState(f"It is {invoice.status}; nothing is adjusted.")
         if under_way(invoice):
             raise InvalidState("A payment is under way; see what comes of it first.")
         installments = installments_of(invoice)
