@@ -40,7 +40,7 @@ from invoices.services.receiving import (
 )
 from invoices.services.reminding import write_mailing
 from payments.models import Refund
-from payments.services import begin_refund, call_off, send_refund
+from payments.services import begin_refund, call_off_after_commit, send_refund
 
 _ROLE = Account.Role
 _S = Invoice.Status
@@ -110,10 +110,7 @@ def _make(
 ) -> MadeCreditNote:
     asked = fingerprint("credit note", invoice_id, amount, reason, asked_by, is_refund)
 
-    pages: list[UUID] = []
-
     def begin() -> tuple[CreditNote, list[Refund], bool]:
-        pages.clear()
         with transaction.atomic():
             lock_payments(tenant_id, invoice_id)
             invoice = invoice_for_update(tenant_id=tenant_id, invoice_id=invoice_id)
@@ -142,7 +139,7 @@ def _make(
                 },
                 reason=reason,
             )
-            pages.extend(_take_off_installments(invoice, owed))
+            call_off_after_commit(_take_off_installments(invoice, owed), now=now)
             invoice.credited_amount += note.amount
             invoice.refunded_amount += paid
             refunds = _pay_back(invoice, note, now)
@@ -161,8 +158,6 @@ def _make(
     note, refunds, is_new = repeating(begin, on_constraint="credit_note_idempotency_key_unique")
     for refund in refunds:
         send_refund(refund, now=now)
-    for payment_id in pages:
-        call_off(payment_id=payment_id, now=now)
     return MadeCreditNote(note, is_replay=not is_new)
 
 

@@ -16,7 +16,7 @@ from invoices.queries import installments_of, invoice_for_update, settings_of
 from invoices.services.claims import close_pages, post_claim, take_out_of_books, under_way
 from invoices.services.credit import use_credit
 from invoices.services.reminding import next_step, write_mailing
-from payments.services import call_off
+from payments.services import call_off_after_commit
 
 _S = Invoice.Status
 
@@ -78,10 +78,7 @@ def void_invoice(*, tenant_id: UUID, invoice_id: UUID, reason: str, now: dt.date
     :raises InvalidState: something was paid, or a payment is under way
     """
 
-    pages: list[UUID] = []
-
     def void() -> Invoice:
-        pages.clear()
         with transaction.atomic():
             invoice = invoice_for_update(tenant_id=tenant_id, invoice_id=invoice_id)
             if invoice.status == _S.VOIDED:
@@ -98,7 +95,7 @@ def void_invoice(*, tenant_id: UUID, invoice_id: UUID, reason: str, now: dt.date
             invoice.status, invoice.voided_at, invoice.updated_at = _S.VOIDED, now, now
             invoice.next_step_at = None
             invoice.save()
-            pages.extend(close_pages(invoice))
+            call_off_after_commit(close_pages(invoice), now=now)
             record_change(
                 tenant_id=tenant_id,
                 action="invoice.voided",
@@ -110,10 +107,7 @@ def void_invoice(*, tenant_id: UUID, invoice_id: UUID, reason: str, now: dt.date
             )
         return invoice
 
-    voided = repeating(void)
-    for payment_id in pages:
-        call_off(payment_id=payment_id, now=now)
-    return voided
+    return repeating(void)
 
 
 def is_out_of_time(invoice: Invoice, now: dt.datetime) -> bool:
@@ -123,16 +117,13 @@ def is_out_of_time(invoice: Invoice, now: dt.datetime) -> bool:
     return is_open and is_untouched and invoice.expires_at is not None and invoice.expires_at <= now
 
 
-def expire(invoice: Invoice, now: dt.datetime) -> list[UUID]:
-    """
-    End an invoice that is out of time, locked by the caller; return the payments whose pages at
-    gateways are to be called off.
-    """
+def expire(invoice: Invoice, now: dt.datetime) -> None:
+    """End an invoice that is out of time; the caller has locked it."""
     before = invoice.status
     take_out_of_books(invoice, f"{invoice.number} expired", now)
     invoice.status, invoice.updated_at, invoice.next_step_at = _S.EXPIRED, now, None
     invoice.save()
-    pages = close_pages(invoice)
+    call_off_after_commit(close_pages(invoice), now=now)
     record_change(
         tenant_id=invoice.tenant_id,
         action="invoice.expired",
@@ -141,7 +132,6 @@ def expire(invoice: Invoice, now: dt.datetime) -> list[UUID]:
         before={"status": before},
         after={"status": invoice.status.value},
     )
-    return pages
 
 
 def open_again(*, tenant_id: UUID, invoice_id: UUID, reason: str, now: dt.datetime) -> Invoice:

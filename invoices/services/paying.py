@@ -33,7 +33,7 @@ from payments.models import GatewayConfiguration, Payment
 from payments.services import (
     Collection,
     begin_collection,
-    call_off,
+    call_off_after_commit,
     gateways_for,
     send_collection,
 )
@@ -79,8 +79,6 @@ class Opened:
 class _Begun:
     payment: Payment
     collection: Collection
-    # Open pages that this attempt takes the place of.
-    superseded: list[UUID]
 
 
 def open_checkout(*, token: str, choice: Choice, now: dt.datetime) -> Opened:
@@ -105,8 +103,6 @@ def open_checkout(*, token: str, choice: Choice, now: dt.datetime) -> Opened:
     begun = _begin_patiently(invoice, token, number, choice, choices, now)
     if isinstance(begun, Payment):
         return Opened(begun, begun.redirect_url, is_new=False)
-    for payment_id in begun.superseded:
-        call_off(payment_id=payment_id, now=now)
     payment = send_collection(begun.payment, begun.collection, choices, now=now)
     is_open = payment.status == _P.PENDING
     return Opened(payment, payment.redirect_url if is_open else "", is_new=True)
@@ -152,7 +148,6 @@ def _begin(
     amount = invoice.amount_due if installment is None else installment.amount_due
     if not amount:
         raise InvoiceNotPayable("This installment is paid.")
-    superseded = []
     for checkout, payment in _active(invoice):
         is_rival = (
             checkout.installment_id is None
@@ -175,7 +170,8 @@ def _begin(
             return payment
         checkout.is_active = False
         checkout.save(update_fields=["is_active"])
-        superseded.append(payment.pk)
+        # Something else takes the place of this page.
+        call_off_after_commit([payment.pk], now=now)
     invoice.attempts += 1
     invoice.updated_at = now
     invoice.save(update_fields=["attempts", "updated_at"])
@@ -206,7 +202,7 @@ def _begin(
         payment_id=payment.pk,
         created_at=now,
     )
-    return _Begun(payment, collection, superseded)
+    return _Begun(payment, collection)
 
 
 def _chosen(invoice: Invoice, number: int | None) -> Installment | None:

@@ -15,7 +15,7 @@ from invoices.services.amounts import NOTHING, split_by_amounts
 from invoices.services.claims import close_pages, under_way
 from invoices.services.drafting import refuse_bad_days, refuse_unless_sum
 from invoices.services.receiving import parts_of
-from payments.services import call_off
+from payments.services import call_off_after_commit
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def adjust_installments(
         ]
         Installment.objects.bulk_update(unpaid.values(), changed)
         # Open pages ask for what is no more.
-        pages = close_pages(invoice)
+        call_off_after_commit(close_pages(invoice), now=now)
         invoice.due_date, invoice.updated_at = days[-1], now
         if invoice.number is not None:
             invoice.next_step_at = now
@@ -109,8 +109,6 @@ def adjust_installments(
             before=before,
             after=_shown(unpaid.values()),
         )
-    for payment_id in pages:
-        call_off(payment_id=payment_id, now=now)
     return invoice
 
 

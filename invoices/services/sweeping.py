@@ -13,7 +13,6 @@ from invoices.queries import installments_of, invoice_for_update, settings_of
 from invoices.services.claims import under_way
 from invoices.services.issuing import expire, is_out_of_time
 from invoices.services.reminding import next_step, overdue_from, reminders, write_mailing
-from payments.services import call_off
 
 logger = structlog.get_logger(__name__)
 
@@ -48,7 +47,6 @@ def take_due_steps(*, now: dt.datetime, limit: int) -> int:
 
 
 def _step(tenant_id: UUID, invoice_id: UUID, now: dt.datetime) -> bool:
-    pages: list[UUID] = []
     with transaction.atomic():
         is_ours = (
             Invoice.objects.select_for_update(no_key=True, skip_locked=True)
@@ -65,9 +63,7 @@ def _step(tenant_id: UUID, invoice_id: UUID, now: dt.datetime) -> bool:
             invoice.next_step_at = now + LOOK_AGAIN_AFTER
             invoice.save(update_fields=["next_step_at"])
         else:
-            pages = expire(invoice, now)
-    for payment_id in pages:
-        call_off(payment_id=payment_id, now=now)
+            expire(invoice, now)
     return True
 
 

@@ -4,7 +4,7 @@ refunds, payouts, the gateways they go through, and what is done where the books
 """
 
 from payments.services.asking import gateways_for
-from payments.services.calling_off import call_off
+from payments.services.calling_off import call_off, call_off_after_commit
 from payments.services.cash import (
     CashMovement,
     Transfer,
@@ -80,6 +80,7 @@ __all__ = [
     "begin_collection",
     "begin_refund",
     "call_off",
+    "call_off_after_commit",
     "change_gateway",
     "delete_gateway",
     "encrypt_all_anew",

@@ -1,9 +1,12 @@
 """Calling off a gateway's page that nobody has paid, since something else takes its place."""
 
 import datetime as dt
+import functools
+from collections.abc import Iterable
 from uuid import UUID
 
 import structlog
+from django.db import transaction
 
 from core.money import Money
 from payments.gateways.port import GatewayFault
@@ -12,6 +15,15 @@ from payments.models import Payment
 from payments.services.outcomes import StaleReport, apply_report, deposit
 
 logger = structlog.get_logger(__name__)
+
+
+def call_off_after_commit(payment_ids: Iterable[UUID], *, now: dt.datetime) -> None:
+    """Call them off once the caller's transaction is committed, and its locks are gone."""
+    for payment_id in payment_ids:
+        # Robust: what was committed is not to look as if it had failed.
+        transaction.on_commit(
+            functools.partial(call_off, payment_id=payment_id, now=now), robust=True
+        )
 
 
 def call_off(*, payment_id: UUID, now: dt.datetime) -> Payment:
