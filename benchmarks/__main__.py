@@ -10,16 +10,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import accounts, hordak, http, posting, reads, webhooks, world
+from benchmarks import accounts, hordak, http, invoices, posting, reads, webhooks, world
 from benchmarks.measuring import Result, as_json, show
 
-PARTS = "abcdefgh"
+PARTS = "abcdefghi"
 console = Console(width=120)
 
 
 def main(arguments: list[str]) -> int:
     options = _options(arguments)
     rounds, seconds = (1, 2.0) if options.quick else (3, 4.0)
+    numbered = 200 if options.quick else 2_000
     results: list[Result] = []
     with world.database() as server:
         tenant_id, ids = world.populate()
@@ -49,6 +50,10 @@ def main(arguments: list[str]) -> int:
             "h": lambda: webhooks.measure(
                 setting, 200 if options.quick else 2_500, max(3, int(seconds))
             ),
+            "i": lambda: [
+                *over_http(lambda *_: invoices.measure(setting, max(3, int(seconds)), numbered)),
+                *invoices.measure_reports(100_000 if options.quick else 1_000_000, rounds),
+            ],
         }
         for name, measure in parts.items():
             if name in options.only:

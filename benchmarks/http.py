@@ -145,7 +145,19 @@ def _lines(connections: int, pairs: list[tuple[dict, dict]]) -> list[Result]:
 def wrk_round(
     settings: str, env: dict[str, str], connections: int, seconds: int, script: Path = _TRANSFERS
 ) -> dict[str, float]:
-    """Serve Florin and have wrk run the script; return the rate and the latencies in ms."""
+    """Serve Florin and have wrk run the script, in which nothing may fail; see serve_and_load."""
+    found = serve_and_load(settings, env, connections, seconds, script)
+    if found["errors"]:
+        raise SystemExit(f"{found['errors']:.0f} of {found['requests']:.0f} requests failed.")
+    return found
+
+
+def serve_and_load(
+    settings: str, env: dict[str, str], connections: int, seconds: int, script: Path
+) -> dict[str, float]:
+    """
+    Serve Florin and have wrk run the script; return requests, errors, rate, and latencies in ms.
+    """
     with serve(settings, env) as url:
         command = [wrk() or "wrk", "-t", "1", "-c", str(connections), "-s", str(script)]
         command += ["--latency"]
@@ -159,10 +171,12 @@ def wrk_round(
                 check=True,
             )
     found = json.loads(done.stdout.strip().splitlines()[-1])
-    if found["errors"]:
-        raise SystemExit(f"{found['errors']} of {found['requests']} requests failed.")
-    milliseconds = {name: found[name] / 1e3 for name in ("p50", "p95", "p99")}
-    return {"rate": found["requests"] / found["microseconds"] * 1e6, **milliseconds}
+    return {
+        "requests": found["requests"],
+        "errors": found["errors"],
+        "rate": found["requests"] / found["microseconds"] * 1e6,
+        **{name: found[name] / 1e3 for name in ("p50", "p95", "p99")},
+    }
 
 
 @contextmanager

@@ -35,7 +35,7 @@ def database() -> Iterator[Any]:
             REDIS_URL=valkey.url,
             FLORIN_IGNORE_LOCAL_ENV="1",
             DJANGO_SETTINGS_MODULE="config.settings",
-            DATABASE_POOL_MAX="20",
+            DATABASE_POOL_MAX="60",
             STATEMENT_TIMEOUT_MS="120000",
             LOCK_TIMEOUT_MS="30000",
         )

@@ -98,6 +98,9 @@ _refuse_insecure_production()
 USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en"
+# What payers read; the back office and the API speak English.
+LANGUAGES = [("en", "English"), ("id", "Bahasa Indonesia"), ("ms", "Bahasa Melayu")]
+LOCALE_PATHS = [BASE_DIR / "locale"]
 ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"
 AUTH_USER_MODEL = "identity.User"
@@ -216,6 +219,8 @@ CELERY_BEAT_SCHEDULE = {
     "seal new rows": {"task": "core.seal_new_rows", "schedule": 5.0},
     # Both are also rung for: this finds what a lost ring was about, and what is due by time.
     "take due steps": {"task": "payments.take_due_steps", "schedule": 10.0},
+    "take due steps of invoices": {"task": "invoices.take_due_steps", "schedule": 30.0},
+    "send e-mails": {"task": "invoices.send_mailings", "schedule": 30.0},
     "process webhooks": {"task": "webhooks.process_due_events", "schedule": 10.0},
     "gather payouts": {"task": "payments.gather_payouts", "schedule": 900.0},
     "export payout files": {"task": "payments.export_payout_files", "schedule": 60.0},
@@ -224,6 +229,22 @@ CELERY_BEAT_SCHEDULE = {
     "purge sessions": {"task": "identity.purge_sessions", "schedule": 3600.0},
     "purge idempotency records": {"task": "core.purge_idempotency_records", "schedule": 300.0},
 }
+
+# --- E-mail ------------------------------------------------------------------------------------
+# smtp+tls://user:password@host:587, or another of django-environ's. Empty: files in .local/mail for
+# whoever develops, the log in production.
+_EMAIL = env.email_url("EMAIL_URL", default="consolemail://" if IS_PRODUCTION else "filemail://")
+EMAIL_BACKEND = _EMAIL["EMAIL_BACKEND"]
+EMAIL_FILE_PATH = _EMAIL["EMAIL_FILE_PATH"] or str(BASE_DIR / ".local" / "mail")
+EMAIL_HOST = _EMAIL["EMAIL_HOST"] or "localhost"
+EMAIL_PORT = _EMAIL["EMAIL_PORT"] or 25
+EMAIL_HOST_USER = _EMAIL["EMAIL_HOST_USER"] or ""
+EMAIL_HOST_PASSWORD = _EMAIL["EMAIL_HOST_PASSWORD"] or ""
+EMAIL_USE_TLS = _EMAIL.get("EMAIL_USE_TLS", False)
+EMAIL_USE_SSL = _EMAIL.get("EMAIL_USE_SSL", False)
+# A mail server that says nothing keeps a worker no longer.
+EMAIL_TIMEOUT = 20
+DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="billing@localhost")
 
 # --- The API -----------------------------------------------------------------------------------
 # Largest request body that is read at all; a batch of 10,000 transfers is about 3 MB.

@@ -13,6 +13,7 @@ api_v1 = [
     path("", include("accounts.api.urls")),
     path("", include("ledger.api.urls")),
     path("", include("payments.api.urls")),
+    path("", include("invoices.api.urls")),
     path("", include("webhooks.api.urls")),
 ]
 
@@ -25,6 +26,7 @@ urlpatterns = [
     path("health/ready", health.ready),
     path("metrics", MetricsViewSet.as_view({"get": "retrieve"})),
     path(".well-known/jwks.json", key_set),
+    path("pay/", include("invoices.pages.urls")),
     path("admin/", admin.site.urls),
 ]
 

@@ -1,16 +1,21 @@
 """Money as the system stores it: whole minor units and a currency. No floats, no bare ints."""
 
+import re
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Final
 
-from babel.numbers import format_decimal
+from babel import Locale
+from babel.numbers import format_currency, format_decimal
 
 # Largest amount of one entry, in minor units; below 2**53, so that JavaScript clients survive.
 AMOUNT_MAX: Final = 9_000_000_000_000_000
 # Largest balance, either way. The rest up to 2**63 is room to add before the check.
 BALANCE_MAX: Final = 9_000_000_000_000_000_000
 
+_DECIMALS: Final = re.compile(r"\.0+")
+# "Rp1": a letter beside a figure.
+_SYMBOL_AND_FIGURES: Final = re.compile(r"(?<=[A-Za-z])(?=\d)")
 # What Decimal keeps exactly, by default.
 DIGITS_MAX: Final = 28
 
@@ -119,6 +124,19 @@ class Money:
     def _refuse_other_currency(self, other: "Money") -> None:
         if self.currency != other.currency:
             raise ValueError(f"cannot mix {self.currency} and {other.currency}")
+
+
+def format_amount(minor_units: int, currency: str, locale: str) -> str:
+    """
+    Return the amount as people of the locale write it: RM 1,234.50 in Malay, Rp 1.130.000 in
+    Indonesian, $1,234.50 in English. For payers; staff read format_money.
+    """
+    places = exponent(currency)
+    own = Locale.parse(locale).currency_formats["standard"].pattern
+    pattern = _DECIMALS.sub("." + "0" * places if places else "", own)
+    amount = Decimal(minor_units).scaleb(-places)
+    shown = format_currency(amount, currency, format=pattern, locale=locale, currency_digits=False)
+    return _SYMBOL_AND_FIGURES.sub("\u00a0", shown)
 
 
 def format_money(minor_units: int, currency: str, locale: str = "en") -> str:

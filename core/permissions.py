@@ -55,6 +55,12 @@ class Permission(StrEnum):
     EXCHANGE_PAYOUT_FILES = "payouts.exchange_files"
     VIEW_DISCREPANCIES = "discrepancies.view"
     RESOLVE_DISCREPANCIES = "discrepancies.resolve"
+    VIEW_INVOICES = "invoices.view"
+    MAKE_INVOICES = "invoices.make"
+    VOID_INVOICES = "invoices.void"
+    REFUND_INVOICES = "invoices.refund"
+    MANAGE_INVOICE_SETTINGS = "invoices.manage_settings"
+    VIEW_REPORTS = "reports.view"
     VIEW_GATEWAYS = "gateways.view"
     MANAGE_GATEWAYS = "gateways.manage"
     VIEW_WEBHOOKS = "webhooks.view"
@@ -111,6 +117,16 @@ RULES: dict[Permission, Rule] = {
     ),
     _P.VIEW_DISCREPANCIES: Rule("see where gateways and books differ", Scope.READ, _SEEING_STAFF),
     _P.RESOLVE_DISCREPANCIES: Rule("resolve such differences", Scope.WRITE, _SUPERVISORS),
+    _P.VIEW_INVOICES: Rule("see invoices, and what was paid on them", Scope.READ, _SEEING_STAFF),
+    _P.MAKE_INVOICES: Rule(
+        "make, finalise and send invoices, note payments, use credit", Scope.WRITE, _STAFF
+    ),
+    _P.VOID_INVOICES: Rule("void invoices, open failed ones again", Scope.WRITE, _SUPERVISORS),
+    _P.REFUND_INVOICES: Rule(
+        "pay back, credit, return what was overpaid", Scope.WRITE, _SUPERVISORS
+    ),
+    _P.MANAGE_INVOICE_SETTINGS: Rule("change what invoices say of us", Scope.ADMIN, _ADMINS),
+    _P.VIEW_REPORTS: Rule("see financial reports", Scope.READ, _SUPERVISORS | {Role.AUDITOR}),
     _P.VIEW_GATEWAYS: Rule("see gateways, without secrets", Scope.ADMIN, _ADMINS | {Role.AUDITOR}),
     _P.MANAGE_GATEWAYS: Rule("set up and change gateways", Scope.ADMIN, _ADMINS),
     _P.VIEW_WEBHOOKS: Rule(

@@ -4,16 +4,33 @@ import base64
 import datetime as dt
 import json
 import time
+from decimal import Decimal
 from typing import Any
 
 import httpx
 from django.conf import LazySettings
+from django.db import connection
 from django.utils import timezone
 
 from accounts.models import Account
 from core.ids import new_id
 from core.money import Money
 from identity.models import Tenant
+from invoices.models import Invoice
+from invoices.services import (
+    Choice,
+    Customer,
+    EvenSchedule,
+    Interval,
+    NewInvoice,
+    NewLine,
+    apply_credit,
+    change_invoice_settings,
+    create_invoice,
+    open_checkout,
+    record_offline_payment,
+    refund_invoice,
+)
 from payments.gateways import breaker
 from payments.gateways.port import CardData
 from payments.gateways.registry import credentials_of
@@ -257,17 +274,59 @@ def one_of_everything(tenant: Tenant, account: Account) -> dict[str, str]:
         "topup": str(made.payment.pk),
         "payout": str(payout.pk),
         "failed_webhook": str(failed.pk),
+        **invoices_of_each_kind(tenant),
+    }
+
+
+def invoices_of_each_kind(tenant: Tenant) -> dict[str, str]:
+    """
+    Return the ids of invoices of one customer, by name: one to be paid in two installments, one
+    that is overpaid, a draft, and one on which too many attempts failed.
+    """
+    now = timezone.now()
+
+    def make(*, is_final: bool = True, schedule: EvenSchedule | None = None) -> Invoice:
+        new = NewInvoice(
+            currency="USD",
+            lines=[NewLine("Consulting", Decimal(1), 1_000, Decimal(10))],
+            customer=Customer("Budi", "budi@example.com"),
+            schedule=schedule,
+        )
+        return create_invoice(tenant_id=tenant.pk, new=new, now=now, is_final=is_final)
+
+    invoice = make(schedule=EvenSchedule(2, Interval.MONTHLY))
+    overpaid, failed = make(), make()
+    # Ten declined cards would take ten calls.
+    Invoice.objects.filter(pk=failed.pk).update(status=Invoice.Status.FAILED)
+    record_offline_payment(
+        tenant_id=tenant.pk,
+        invoice_id=overpaid.pk,
+        amount=2_000,
+        method="cash",
+        received_on=None,
+        reference="",
+        note="",
+        idempotency_key=making.fresh_key(),
+        now=now,
+    )
+    # As if it had been committed: many a test is one database transaction from end to end.
+    connection.check_constraints()
+    return {
+        "invoice": str(invoice.pk),
+        "overpaid_invoice": str(overpaid.pk),
+        "draft_invoice": str(make(is_final=False).pk),
+        "failed_invoice": str(failed.pk),
     }
 
 
 def every_table(tenant: Tenant, sandbox: Sandbox) -> None:
-    """Put at least one row of the tenant into each table of payments and webhooks."""
+    """Put at least one row of the tenant into each table of payments, invoices and webhooks."""
     now = timezone.now()
     account = making.open_account(tenant, balance=1_000, currency="EUR")
-    one_of_everything(tenant, account)
+    _every_table_of_invoices(tenant, one_of_everything(tenant, account), now)
     refund_payment(
         tenant_id=tenant.pk,
-        payment_id=Payment.objects.get(tenant_id=tenant.pk).pk,
+        payment_id=Payment.objects.get(tenant_id=tenant.pk, purpose=Payment.Purpose.TOPUP).pk,
         amount=1,
         reason="x",
         idempotency_key=making.fresh_key(),
@@ -299,3 +358,25 @@ def every_table(tenant: Tenant, sandbox: Sandbox) -> None:
         detail={},
         now=now,
     )
+
+
+def _every_table_of_invoices(tenant: Tenant, ids: dict[str, str], now: dt.datetime) -> None:
+    invoice = Invoice.objects.get(pk=ids["invoice"])
+    change_invoice_settings(tenant_id=tenant.pk, changes={"legal_name": "Kopi"}, now=now)
+    apply_credit(
+        tenant_id=tenant.pk,
+        invoice_id=invoice.pk,
+        amount=1,
+        idempotency_key=making.fresh_key(),
+        now=now,
+    )
+    refund_invoice(
+        tenant_id=tenant.pk,
+        invoice_id=invoice.pk,
+        amount=1,
+        reason="x",
+        idempotency_key=making.fresh_key(),
+        now=now,
+    )
+    card = CardData(GOOD_CARD, 12, 2099, "123")
+    open_checkout(token=invoice.token, choice=Choice(card=card), now=now)

@@ -65,6 +65,8 @@ _REASON = _of(reason="x")
 _MONEY = {"amount": 1, "currency": "USD"}
 _ACCOUNT = ("account",)
 _CARD = gateways.card()
+_INVOICE = ("invoice",)
+_LINES = [{"description": "x", "quantity": 1, "unit_amount": 1_000}]
 _BENEFICIARY = {"name": "Budi", "country": "DE", "iban": "DE89370400440532013000"}
 
 CASES: dict[Route, Case] = {
@@ -177,6 +179,44 @@ CASES: dict[Route, Case] = {
     ("post", "/webhooks/gateways/<str:gateway>/<uuid:configuration_id>"): Case(
         ("gateway",), is_public=True, is_signed=True
     ),
+    ("get", "/invoices"): Case(names_another=False),
+    ("post", "/invoices"): Case(body=_of(currency="USD", line_items=_LINES), names_another=False),
+    ("get", "/invoices/<uuid:pk>"): Case(_INVOICE),
+    ("patch", "/invoices/<uuid:pk>"): Case(
+        ("draft_invoice",), body=_of(currency="USD", line_items=_LINES)
+    ),
+    ("post", "/invoices/<uuid:pk>/finalize"): Case(("draft_invoice",), body=_of()),
+    ("post", "/invoices/<uuid:pk>/void"): Case(_INVOICE, body=_REASON),
+    ("post", "/invoices/<uuid:pk>/send"): Case(_INVOICE, body=_of()),
+    ("post", "/invoices/<uuid:pk>/open-again"): Case(("failed_invoice",), body=_REASON),
+    ("post", "/invoices/<uuid:pk>/supplementary"): Case(_INVOICE, body=_of(line_items=_LINES)),
+    ("get", "/invoices/<uuid:invoice_id>/installments"): Case(_INVOICE),
+    ("patch", "/invoices/<uuid:invoice_id>/installments"): Case(
+        _INVOICE,
+        body=_of(installments=[{"number": 1, "amount": 540}, {"number": 2, "amount": 560}]),
+    ),
+    ("get", "/invoices/<uuid:invoice_id>/payments"): Case(("overpaid_invoice",)),
+    ("post", "/invoices/<uuid:invoice_id>/payments"): Case(
+        _INVOICE, body=_of(amount=1, method="x")
+    ),
+    ("get", "/invoices/<uuid:invoice_id>/overpayment"): Case(("overpaid_invoice",)),
+    ("post", "/invoices/<uuid:invoice_id>/overpayment/refunds"): Case(
+        ("overpaid_invoice",), body=_of(amount=1, reason="x")
+    ),
+    ("post", "/invoices/<uuid:invoice_id>/apply-credit"): Case(_INVOICE, body=_of(amount=1)),
+    ("post", "/invoices/<uuid:invoice_id>/refunds"): Case(
+        ("overpaid_invoice",), body=_of(amount=1, reason="x")
+    ),
+    ("get", "/invoices/<uuid:invoice_id>/credit-notes"): Case(("overpaid_invoice",)),
+    ("post", "/invoices/<uuid:invoice_id>/credit-notes"): Case(
+        _INVOICE, body=_of(amount=1, reason="x")
+    ),
+    ("get", "/invoices/<uuid:invoice_id>/pdf"): Case(_INVOICE),
+    ("get", "/invoices/<uuid:invoice_id>/payment-initiation"): Case(_INVOICE),
+    ("get", "/invoice-settings"): Case(names_another=False),
+    ("patch", "/invoice-settings"): Case(body=_of(legal_name="Kopi"), names_another=False),
+    ("get", "/reports/financial"): Case(names_another=False),
+    ("get", "/reports/aged-receivables"): Case(names_another=False),
     ("get", "/webhooks/failed"): Case(names_another=False),
     ("get", "/webhooks/failed/<uuid:pk>"): Case(("failed_webhook",)),
     ("post", "/webhooks/failed/<uuid:pk>/retry"): Case(("failed_webhook",), body=_of()),

@@ -17,6 +17,8 @@ from core.money import BALANCE_MAX
 from core.permissions import Role
 from identity.models import Tenant
 from identity.services import begin_enrolment, create_api_key, revoke_api_key
+from invoices.errors import PaymentInProgress
+from invoices.services import Choice, open_checkout
 from tests import gateways, making
 from tests.contract import ContractClient
 from tests.serving import database_url
@@ -211,6 +213,38 @@ class Scene:
         gateways.add_sandbox(self.tenant)
         topup = self._top_up().json()["id"]
         return self.api.post_once(f"/topups/{topup}/refunds", {"amount": 11, "reason": "x"})
+
+    def ask_schedule_mismatch(self) -> Any:
+        today = timezone.now().date().isoformat()
+        return self._invoice(installments=[{"due_date": today, "amount": 9}])
+
+    def ask_invoice_not_payable(self) -> Any:
+        draft = self._invoice(finalize=False).json()["id"]
+        return self.api.post_once(f"/invoices/{draft}/apply-credit", {})
+
+    def ask_not_enough_credit(self) -> Any:
+        return self.api.post_once(f"/invoices/{self._invoice().json()['id']}/apply-credit", {})
+
+    def ask_credit_exceeds_invoice(self) -> Any:
+        path = f"/invoices/{self._invoice().json()['id']}/credit-notes"
+        return self.api.post_once(path, {"amount": 11, "reason": "x"})
+
+    def ask_payment_in_progress(self) -> Any:
+        gateways.add_sandbox(self.tenant)
+        made = self._invoice().json()
+        token = made["payment_url"].rpartition("/")[2]
+        with self._another() as other:
+            other.execute("SELECT 1 FROM invoices_invoice WHERE id = %s FOR UPDATE", [made["id"]])
+            with pytest.raises(PaymentInProgress) as refusal:
+                open_checkout(token=token, choice=Choice(), now=timezone.now())
+        # Payers pay on a page; the API would say it so.
+        self._break("invoices.services.apply_credit", refusal.value)
+        return self.api.post_once(f"/invoices/{made['id']}/apply-credit", {})
+
+    def _invoice(self, **more: Any) -> Any:
+        line = {"description": "Coffee", "quantity": 1, "unit_amount": 10}
+        body = {"currency": "USD", "line_items": [line], "finalize": True, **more}
+        return self.api.post_once("/invoices", body)
 
     def ask_invalid_signature(self) -> Any:
         gateway = gateways.add_sandbox(self.tenant)

@@ -1,6 +1,7 @@
 """A Python client, generated from docs/openapi.yaml: the README's tour, and signing in."""
 
 import importlib
+import json
 import os
 import subprocess
 import sys
@@ -21,6 +22,15 @@ from tests import making
 
 PROGRAMS = Path(sys.executable).parent
 NAME = "generated_florin_client"
+# What is read as bytes.
+FILES = dict.fromkeys(
+    (
+        "application/pdf",
+        "application/xml",
+        "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    ),
+    "application/octet-stream",
+)
 PASSWORD = "a-long-password-of-hers"
 
 
@@ -63,11 +73,14 @@ class Florin:
 @pytest.fixture
 def package(tmp_path: Path) -> Iterator[Any]:
     """The client's package, made by the generator and forgotten afterwards."""
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"content_type_overrides": FILES}))
     done = subprocess.run(
         [
             *(PROGRAMS / "openapi-python-client", "generate"),
             *("--path", settings.BASE_DIR / "docs" / "openapi.yaml"),
             *("--output-path", tmp_path / NAME, "--meta", "none", "--fail-on-warning"),
+            *("--config", config),
         ],
         # It has ruff tidy up, and looks for it on the PATH.
         env={**os.environ, "PATH": f"{PROGRAMS}{os.pathsep}{os.environ['PATH']}"},
@@ -152,6 +165,33 @@ def test_it_plays_the_tour(florin: Florin) -> None:
     assert [entry.amount for entry in entries] == [1250, -4200, -1250, 10_000]
     books = florin.call("money_movement.get_trial_balance", status=200, currency="MYR")
     assert [each.difference for each in books.currencies] == [0]
+
+
+def test_it_makes_an_invoice(florin: Florin) -> None:
+    line = {"description": "Coffee", "quantity": "1.5", "unit_amount": 1_000, "tax_rate": 11}
+    made = florin.post(
+        "invoices.create_invoice",
+        "InvoiceRequest",
+        currency="IDR",
+        line_items=[line],
+        installments={"count": 3, "interval": "weekly"},
+        finalize=True,
+    )
+    assert (made.total_amount, made.line_items[0].quantity) == (1_665, "1.5")
+    assert [each.amount for each in made.installment_schedule] == [555, 555, 555]
+
+    paid = florin.post(
+        "invoices.record_invoice_payment",
+        "OfflinePaymentRequest",
+        made.id,
+        amount=555,
+        method="cash",
+    )
+    assert paid.applied_amount == 555
+    shown = florin.call("invoices.get_invoice", made.id, status=200)
+    assert (shown.status.value, shown.amount_due) == ("partially_paid", 1_110)
+    order = florin.call("invoices.get_payment_initiation", made.id, status=200)
+    assert b"pain.001.001.09" in order.payload.read()
 
 
 def test_it_signs_in_goes_on_and_out(

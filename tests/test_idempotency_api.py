@@ -57,6 +57,8 @@ def all_rows() -> dict[str, int]:
         *("identity_user", "identity_apikey", "core_outboxevent", "core_auditrecord"),
         *("payments_payment", "payments_refund", "payments_payout"),
         "payments_gatewayconfiguration",
+        *("invoices_invoice", "invoices_receipt", "invoices_creditnote", "invoices_credituse"),
+        *("invoices_mailing", "invoices_numberseries"),
     ]
     with connection.cursor() as cursor:
         counts = {}

@@ -99,5 +99,8 @@ class ContentSecurityPolicyMiddleware:
         response = self.get_response(request)
         if response.get("Content-Type", "").startswith("text/html"):
             is_docs = request.path.startswith("/api/docs/")
-            response["Content-Security-Policy"] = _DOCS_POLICY if is_docs else _PAGE_POLICY
+            # The payer's page has a stricter one of its own.
+            response.setdefault(
+                "Content-Security-Policy", _DOCS_POLICY if is_docs else _PAGE_POLICY
+            )
         return response

@@ -297,7 +297,7 @@ class Migration(migrations.Migration):
                 ('tenant', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, to='identity.tenant')),
             ],
             options={
-                'verbose_name_plural': 'daily figures',
+                'verbose_name_plural': 'financial report',
                 'constraints': [models.UniqueConstraint(fields=('tenant', 'currency', 'day', 'gateway'), name='figures_unique')],
             },
         ),

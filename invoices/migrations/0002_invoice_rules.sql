@@ -89,7 +89,9 @@ BEGIN
         -- Opened again by staff; paid late.
         ('failed', 'pending'), ('failed', 'partially_paid'), ('failed', 'fully_paid'),
         ('failed', 'expired'), ('failed', 'voided'), ('failed', 'refunded'),
-        ('expired', 'pending'), ('expired', 'voided'))
+        ('expired', 'pending'), ('expired', 'voided'),
+        -- What was paid went back, and the rest was credited.
+        ('pending', 'refunded'))
     THEN
         PERFORM payments_break('invoice_moves_as_it_may',
                                format('an invoice does not go from %s to %s', OLD.status, NEW.status));

@@ -40,7 +40,7 @@ class DailyFigures(models.Model):
     refunded_fees = models.BigIntegerField(default=0)
 
     class Meta:
-        verbose_name_plural = "daily figures"
+        verbose_name_plural = "financial report"
         constraints = [
             models.UniqueConstraint(
                 name="figures_unique", fields=["tenant", "currency", "day", "gateway"]

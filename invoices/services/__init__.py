@@ -4,6 +4,8 @@ from invoices.services.amounts import Interval
 from invoices.services.credit import CreditRefund, apply_credit, refund_credit
 from invoices.services.crediting import MadeCreditNote, credit_invoice, refund_invoice
 from invoices.services.drafting import (
+    INSTALLMENTS_MAX,
+    LINES_MAX,
     Customer,
     EvenSchedule,
     NewInstallment,
@@ -14,13 +16,18 @@ from invoices.services.drafting import (
     create_supplementary,
 )
 from invoices.services.issuing import finalize_invoice, open_again, send_invoice, void_invoice
+from invoices.services.mailing import requeue_mailing, send_due_mailings
 from invoices.services.paying import Choice, Opened, open_checkout, record_offline_payment
 from invoices.services.reminding import MAIL_TASK
 from invoices.services.schedules import Adjustment, adjust_installments
-from invoices.services.settings import change_invoice_settings, settings_version
+from invoices.services.settings import LOCALES, change_invoice_settings, settings_version
 from invoices.services.sweeping import take_due_steps
+from invoices.services.watching import watch
 
 __all__ = [
+    "INSTALLMENTS_MAX",
+    "LINES_MAX",
+    "LOCALES",
     "MAIL_TASK",
     "Adjustment",
     "Choice",
@@ -46,8 +53,11 @@ __all__ = [
     "record_offline_payment",
     "refund_credit",
     "refund_invoice",
+    "requeue_mailing",
+    "send_due_mailings",
     "send_invoice",
     "settings_version",
     "take_due_steps",
     "void_invoice",
+    "watch",
 ]

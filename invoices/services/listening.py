@@ -159,14 +159,16 @@ class InvoicePayments:
             after={"amount": refund.amount, "failure_code": refund.failure_code},
         )
         whole = sum((Parts(*parts) for _, *parts in receipt.split), NOTHING)
-        parts = part_of(whole, receipt.refunded_amount - refund.amount, receipt.refunded_amount)
+        # The refunds of a receipt, one after another, are its parts one after another.
+        earlier = CreditNoteRefund.objects.filter(receipt=receipt, pk__lt=way.pk)
+        before = sum(earlier.values_list("amount", flat=True))
+        parts = part_of(whole, before, before + refund.amount)
         figures.count(
             invoice,
             now=now,
             gateway=gateway_of(receipt),
             refunded=-parts,
             refunds=-1,
-            overpaid=refund.amount,
         )
 
     def _undo_use(self, refund: Refund, use: CreditUse, now: dt.datetime) -> None:

@@ -47,8 +47,6 @@ def change_invoice_settings(
     """
     Change some of the tenant's settings; `as_seen` is the settings_version it was decided on.
 
-    Invoices that were sent keep what they say; their documents show what is set when they are made.
-
     :raises InvalidRequest: an account that cannot be, or a value out of its limits
     :raises PreconditionFailed: somebody else has changed them since `as_seen`
     """
@@ -70,12 +68,14 @@ def change_invoice_settings(
             return settings
         settings.updated_at = now
         settings.save()
+        difference = changed(before, after)
         record_change(
             tenant_id=tenant_id,
             action="invoice_settings.changed",
             object_id=settings.pk,
             now=now,
-            **changed(before, after),
+            before=difference["before"],
+            after=difference["after"],
         )
     return settings
 

@@ -19,6 +19,10 @@ _OF_INVOICES = frozenset(
         Transaction.Type.CREDIT_USE,
     }
 )
+# Of a payment; these belong to an invoice if the payment does.
+_OF_PAYMENTS = frozenset(
+    {Transaction.Type.REFUND, Transaction.Type.REFUND_RETURN, Transaction.Type.CHARGEBACK}
+)
 
 
 def post_journal(
@@ -78,7 +82,7 @@ def reverse_transaction(
         the receiver has spent the money
     """
     original = queries.transaction_of(tenant_id=tenant_id, transaction_id=transaction_id)
-    if original.type in _OF_INVOICES and not is_owner:
+    if not is_owner and _is_of_invoice(original):
         raise InvalidState("It belongs to an invoice. Void or credit that instead.")
     earlier = queries.reversal_of(transaction_id=transaction_id)
     if earlier is not None and earlier.idempotency_key != idempotency_key:
@@ -94,3 +98,13 @@ def reverse_transaction(
         reverses=original.pk,
     )
     return post_one(tenant_id=tenant_id, posting=posting)
+
+
+def _is_of_invoice(original: Transaction) -> bool:
+    """Whether it belongs to an invoice, or reverses what does."""
+    if original.type == Transaction.Type.REVERSAL and original.reverses_id is not None:
+        original = queries.transaction_of(
+            tenant_id=original.tenant_id, transaction_id=original.reverses_id
+        )
+    is_of_payment = original.type in _OF_PAYMENTS and "payment_id" in original.metadata
+    return original.type in _OF_INVOICES or is_of_payment

@@ -54,6 +54,7 @@ from payments.services.refunds import (
 )
 from payments.services.steps import ask_about_payment, take_due_steps
 from payments.services.topups import MadePayment, TopUpOrder, top_up
+from payments.services.waiting import NoAnswer
 
 __all__ = [
     "REFERENCE_MAX",
@@ -66,6 +67,7 @@ __all__ = [
     "MadePayout",
     "MadeRefund",
     "NewGateway",
+    "NoAnswer",
     "NotYet",
     "PaymentListener",
     "PayoutRequest",

@@ -1,0 +1,1 @@
+"""The pages that payers see: outside the API, without a sign-in."""
