@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> int:
                 setting, 200 if options.quick else 2_500, max(3, int(seconds))
             ),
             "i": lambda: [
-                *over_http(lambda *_: invoices.measure(setting, max(3, int(seconds)), numbered)),
+                *over_http(lambda *_: invoices.measure(setting, max(5, int(seconds)), numbered)),
                 *invoices.measure_reports(100_000 if options.quick else 1_000_000, rounds),
             ],
         }

@@ -19,6 +19,7 @@ from django.contrib import admin, messages
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.utils import unquote
 from django.contrib.admin.views.main import SEARCH_VAR, ChangeList
+from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.auth.views import PasswordChangeView
 from django.core.exceptions import PermissionDenied
@@ -147,9 +148,10 @@ class FlorinAdminSite(admin.AdminSite):
 # Status → colour of its badge; the word itself always stands there too.
 _TONES = {
     **dict.fromkeys(("active", "captured", "deposited", "settled", "succeeded"), "ok"),
+    **dict.fromkeys(("fully_paid", "sent"), "ok"),
     **dict.fromkeys(("frozen", "expired", "unknown", "paid", "refunding"), "warn"),
-    **dict.fromkeys(("returned", "waiting", "open"), "warn"),
-    **dict.fromkeys(("revoked", "deposit_pending", "failed", "reversed"), "bad"),
+    **dict.fromkeys(("returned", "waiting", "open", "partially_paid", "queued"), "warn"),
+    **dict.fromkeys(("revoked", "deposit_pending", "failed", "reversed", "overdue"), "bad"),
 }
 
 
@@ -169,14 +171,19 @@ def minute(moment: dt.datetime | None) -> str:
     return "" if moment is None else f"{moment.astimezone(dt.UTC):%Y-%m-%d %H:%M}"
 
 
-def link_to(model: type[Model], pk: Any, text: str = "") -> SafeString:
-    """Return a link to the object's page."""
+def in_words(code: str) -> str:
+    """Return a code such as `partially_paid` as a person would write it."""
+    return capfirst(code.replace("_", " "))
+
+
+def link_to(model: type[Model] | str, pk: Any, text: str = "") -> SafeString:
+    """Return a link to the object's page; of a model that is not to be imported, by its label."""
     return format_html('<a href="{}">{}</a>', page_url(model, pk), text or str(pk))
 
 
-def page_url(model: type[Model], pk: Any) -> str:
-    meta = model._meta
-    return reverse(f"admin:{meta.app_label}_{meta.model_name}_change", args=[pk])
+def page_url(model: type[Model] | str, pk: Any) -> str:
+    label = model if isinstance(model, str) else model._meta.label
+    return reverse(f"admin:{label.lower().replace('.', '_')}_change", args=[pk])
 
 
 def name_of(obj: Any) -> str:
@@ -273,6 +280,44 @@ class CurrencyFilter(admin.SimpleListFilter):
         yield {"name": self.parameter_name, "value": self.value() or "", "kept": kept}
 
 
+class AttentionFilter(admin.SimpleListFilter):
+    """The queue of what a person should look at."""
+
+    title = "attention"
+    parameter_name = "attention"
+
+    def lookups(
+        self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]
+    ) -> list[tuple[str, str]]:
+        return [("needed", "Needs a person")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.exclude(attention="") if self.value() == "needed" else queryset
+
+
+class StandingFilter(admin.SimpleListFilter):
+    """A filter that hides what is over and done with, until one asks; a search looks at all."""
+
+    standing_label: str
+
+    def standing(self, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Return what is listed unless one asks for others."""
+        raise NotImplementedError
+
+    def others(self, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        raise NotImplementedError
+
+    def choices(self, changelist: ChangeList) -> Iterator[Any]:
+        standing, *others = super().choices(changelist)
+        yield {**standing, "display": self.standing_label}
+        yield from others
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        if self.value() == "all" or request.GET.get(SEARCH_VAR):
+            return queryset
+        return self.standing(queryset) if self.value() is None else self.others(queryset)
+
+
 # --- Pages of one object -----------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class Done:
@@ -291,6 +336,30 @@ class ReasonForm(forms.Form):
         widget=forms.Textarea(attrs={"rows": 3}),
         help_text="Kept with the change.",
     )
+
+
+class OfTenantForm(forms.Form):
+    """Asks for the tenant those who see more than one; for the others it is their own."""
+
+    def __init__(self, data: Any, *, request: HttpRequest, files: Any = None, **more: Any) -> None:
+        super().__init__(data, files, **more)
+        self._own_tenant_id = staff_tenant_id(request)
+        if sees_every_tenant(request):
+            tenant = get_user_model()._meta.get_field("tenant").related_model
+            self.fields["tenant"] = forms.ModelChoiceField(
+                tenant._default_manager.order_by("name"), initial=self._own_tenant_id
+            )
+            self.order_fields(["tenant"])
+
+    @property
+    def tenant_id(self) -> UUID:
+        chosen = self.cleaned_data.get("tenant")
+        return chosen.pk if chosen else self._own_tenant_id
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        cleaned["tenant_id"] = self.tenant_id
+        return cleaned
 
 
 class Act(Generic[M]):
@@ -346,6 +415,8 @@ class BackOfficeAdmin(admin.ModelAdmin[M]):
     acts: ClassVar[Sequence[Act[Any]]] = ()
     view_permission: ClassVar[Permission]
     add_permission: ClassVar[Permission | None] = None
+    # What adding one will do, in a sentence.
+    add_warning: ClassVar[str] = ""
     tenant_lookup: ClassVar[str] = "tenant_id"
     # Query parameters that links of ours carry, beyond the filters'.
     link_lookups: ClassVar[frozenset[str]] = frozenset()
@@ -493,6 +564,7 @@ class BackOfficeAdmin(admin.ModelAdmin[M]):
         context = {
             **self._context(request, f"Add {self.opts.verbose_name}"),
             "form": form,
+            "act": {"warning": self.add_warning} if self.add_warning else None,
             "submit": "Add",
             "back": self._list_url(),
         }

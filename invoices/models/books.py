@@ -115,6 +115,8 @@ class Credit(models.Model):
     objects = CreditManager()
 
     class Meta:
+        verbose_name = "customer credit"
+        verbose_name_plural = "customer credit"
         constraints = [
             models.CheckConstraint(
                 name="credit_used_within_amount",

@@ -88,6 +88,7 @@ class Mailing(models.Model):
     created_at = models.DateTimeField()
 
     class Meta:
+        verbose_name = "e-mail"
         constraints = [
             models.UniqueConstraint(name="mailing_written_once", fields=["invoice", "unique_key"]),
             models.CheckConstraint(

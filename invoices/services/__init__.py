@@ -15,7 +15,13 @@ from invoices.services.drafting import (
     create_invoice,
     create_supplementary,
 )
-from invoices.services.issuing import finalize_invoice, open_again, send_invoice, void_invoice
+from invoices.services.issuing import (
+    finalize_invoice,
+    open_again,
+    send_invoice,
+    settle_attention,
+    void_invoice,
+)
 from invoices.services.mailing import requeue_mailing, send_due_mailings
 from invoices.services.paying import Choice, Opened, open_checkout, record_offline_payment
 from invoices.services.reminding import MAIL_TASK
@@ -57,6 +63,7 @@ __all__ = [
     "send_due_mailings",
     "send_invoice",
     "settings_version",
+    "settle_attention",
     "take_due_steps",
     "void_invoice",
     "watch",

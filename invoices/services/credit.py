@@ -11,6 +11,7 @@ from core.changes import record_change
 from core.database import repeating
 from core.errors import IdempotencyConflict
 from core.idempotency import REUSED_KEY, fingerprint
+from core.money import format_money
 from invoices.errors import NotEnoughCredit
 from invoices.models import Credit, CreditUse, Invoice, Receipt
 from invoices.queries import credits_for, invoice_for_update
@@ -57,7 +58,8 @@ def apply_credit(
             left = sum(credit.remaining_amount for credit in credits_for(invoice))
             if not left or (amount is not None and min(left, invoice.amount_due) < amount):
                 raise NotEnoughCredit(
-                    f"{left} minor units are left, and {invoice.amount_due} are due."
+                    f"{format_money(left, invoice.currency)} is left, and"
+                    f" {format_money(invoice.amount_due, invoice.currency)} is due."
                 )
             use_credit(
                 invoice,
@@ -170,7 +172,8 @@ def refund_credit(
             left = sum(each.remaining_amount for each in credits_left)
             wanted = left if amount is None else amount
             if not 0 < wanted <= left:
-                raise NotEnoughCredit(f"{left} minor units of it are left.")
+                shown = format_money(left, invoice.currency)
+                raise NotEnoughCredit(f"{shown} of it is left.")
             refunds, paid_back = [], 0
             for credit in credits_left:
                 piece = min(wanted - paid_back, credit.remaining_amount)

@@ -36,6 +36,8 @@ from payments.services import fitting_gateways
 
 LINES_MAX = 1_000
 INSTALLMENTS_MAX = 60
+# Ahead of today, for anything that is due.
+YEARS_MAX = 50
 _TAKEN = "invoice_external_id_unique"
 
 
@@ -313,6 +315,7 @@ def _installments(
                 f"{whole.total} minor units cannot be paid in {count} installments.",
                 field="installments.count",
             )
+        refuse_bad_days([new.schedule.first_due_date or due], today, field="installments")
         days = due_dates(
             first=new.schedule.first_due_date or due,
             count=count,
@@ -373,8 +376,10 @@ def refuse_bad_days(days: Sequence[dt.date], today: dt.date, *, field: str) -> N
     """
     Say what is wrong with due dates.
 
-    :raises InvalidRequest: one is past, or they go back
+    :raises InvalidRequest: one is past or too far off, or they go back
     """
+    if days[-1].year > today.year + YEARS_MAX:
+        raise InvalidRequest(f"At most {YEARS_MAX} years ahead.", field=field)
     if days[0] < today:
         raise InvalidRequest(f"{days[0]} is past.", field=field)
     if any(later < earlier for earlier, later in itertools.pairwise(days)):

@@ -161,6 +161,35 @@ def open_again(*, tenant_id: UUID, invoice_id: UUID, reason: str, now: dt.dateti
     return invoice
 
 
+def settle_attention(
+    *, tenant_id: UUID, invoice_id: UUID, reason: str, now: dt.datetime
+) -> Invoice:
+    """
+    Have an invoice need nobody any more: a person has seen to what it said.
+
+    :raises NotFound: no such invoice in this tenant
+    :raises InvalidState: it needs nobody, or has to be opened again
+    """
+    with transaction.atomic():
+        invoice = invoice_for_update(tenant_id=tenant_id, invoice_id=invoice_id)
+        if not invoice.attention:
+            raise InvalidState("It needs nobody.")
+        if invoice.status == _S.FAILED:
+            raise InvalidState("It takes no payments; open it again, or void it.")
+        before, invoice.attention, invoice.updated_at = invoice.attention, "", now
+        invoice.save(update_fields=["attention", "updated_at"])
+        record_change(
+            tenant_id=tenant_id,
+            action="invoice.attention_settled",
+            object_id=invoice.pk,
+            now=now,
+            before={"attention": before},
+            after={"attention": ""},
+            reason=reason,
+        )
+    return invoice
+
+
 def send_invoice(*, tenant_id: UUID, invoice_id: UUID, key: str, now: dt.datetime) -> Invoice:
     """
     Have the invoice e-mailed to its customer, once for each key.

@@ -68,6 +68,9 @@ def requeue_mailing(*, tenant_id: UUID, mailing_id: UUID, now: dt.datetime) -> M
             raise InvalidState(f"The e-mail is {mailing.status}, not failed.")
         mailing.status, mailing.attempts, mailing.next_attempt_at = _S.QUEUED, 0, now
         mailing.save()
+        Invoice.objects.filter(pk=mailing.invoice_id, attention="email_failed").update(
+            attention="", updated_at=now
+        )
         record_change(
             tenant_id=tenant_id,
             action="invoice.email_requeued",
