@@ -137,18 +137,22 @@ CREATE TRIGGER invoice_never_truncated BEFORE TRUNCATE ON invoices_invoice FOR E
 
 -- At commit, since the posting follows: what is owed is in the books, and what is owed no more is not.
 CREATE FUNCTION invoices_invoice_was_posted() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    v_invoice invoices_invoice;
 BEGIN
-    IF NEW.transaction_id IS NOT NULL AND NOT EXISTS (
+    -- As it is now: one transaction may have moved it twice.
+    SELECT * INTO v_invoice FROM invoices_invoice i WHERE i.id = NEW.id;
+    IF v_invoice.transaction_id IS NOT NULL AND NOT EXISTS (
         SELECT 1 FROM ledger_transaction t
-         WHERE t.id = NEW.transaction_id AND t.tenant_id = NEW.tenant_id AND t.type = 'invoice'
-           AND t.currency = NEW.currency AND t.amount = NEW.total_amount) THEN
+         WHERE t.id = v_invoice.transaction_id AND t.tenant_id = v_invoice.tenant_id AND t.type = 'invoice'
+           AND t.currency = v_invoice.currency AND t.amount = v_invoice.total_amount) THEN
         PERFORM payments_break('invoice_was_posted', 'what an invoice claims is posted');
     END IF;
     -- What ends because credit notes left nothing of it was taken out by them.
-    IF NEW.number IS NOT NULL
-       AND (NEW.status IN ('voided', 'expired') AND NEW.credited_amount < NEW.total_amount) <> EXISTS (
+    IF v_invoice.number IS NOT NULL
+       AND (v_invoice.status IN ('voided', 'expired') AND v_invoice.credited_amount < v_invoice.total_amount) <> EXISTS (
         SELECT 1 FROM ledger_transaction t
-         WHERE t.tenant_id = NEW.tenant_id AND t.reverses_id = NEW.transaction_id) THEN
+         WHERE t.tenant_id = v_invoice.tenant_id AND t.reverses_id = v_invoice.transaction_id) THEN
         PERFORM payments_break('invoice_was_unposted_iff_ended',
                                'an invoice that ends unpaid is taken out of the books, and no other');
     END IF;

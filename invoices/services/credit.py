@@ -46,8 +46,8 @@ def apply_credit(
     def apply() -> Invoice:
         with transaction.atomic():
             invoice = invoice_for_update(tenant_id=tenant_id, invoice_id=invoice_id)
-            earlier = Receipt.objects.filter(
-                tenant_id=tenant_id, idempotency_key__startswith=f"{idempotency_key} credit "
+            earlier = invoice.receipts.filter(
+                idempotency_key__startswith=f"{idempotency_key} credit "
             ).first()
             if earlier is not None:
                 if bytes(earlier.request_fingerprint) != asked:

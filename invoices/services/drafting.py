@@ -185,7 +185,7 @@ def change_draft(
     *, tenant_id: UUID, invoice_id: UUID, new: NewInvoice, now: dt.datetime
 ) -> Invoice:
     """
-    Write a draft anew.
+    Write a draft anew; what a supplementary one has of its parent stays.
 
     :raises NotFound: no such invoice in this tenant
     :raises InvalidState: it has a number, or was voided
@@ -198,7 +198,8 @@ def change_draft(
             raise InvalidState(f"It is {invoice.status}; only drafts are changed.")
         if new.currency != invoice.currency:
             raise InvalidState("An invoice keeps its currency. Void it, and make another.")
-        lines, installments = _fill(invoice, new, now)
+        wanted = new if invoice.parent is None else _inheriting(invoice.parent, new)
+        lines, installments = _fill(invoice, wanted, now)
         invoice.line_items.all().delete()
         invoice.installments.all().delete()
         invoice.save()

@@ -18,7 +18,7 @@ from accounts.models import Account
 from accounts.services import internal_account
 from core.changes import record_change
 from core.database import LOCK_NOT_AVAILABLE, refusing, repeating, sqlstate_of
-from core.errors import IdempotencyConflict, InvalidState
+from core.errors import IdempotencyConflict, InvalidRequest, InvalidState
 from core.idempotency import REUSED_KEY, fingerprint
 from core.ids import new_id
 from core.money import Money, format_money
@@ -248,6 +248,7 @@ def record_offline_payment(
 
     :raises NotFound: no such invoice in this tenant
     :raises InvalidState: a draft, or voided
+    :raises InvalidRequest: received on a day that is yet to come
     :raises IdempotencyConflict: the key was used for another request
     :raises DomainError: the settlement account does not take it
     """
@@ -265,6 +266,8 @@ def record_offline_payment(
                 if bytes(earlier.request_fingerprint) != asked:
                     raise IdempotencyConflict(REUSED_KEY)
                 return earlier
+            if received_on is not None and received_on > invoice.tenant.day_of(now):
+                raise InvalidRequest("It is yet to come.", field="received_on")
             if invoice.number is None or invoice.status == _S.VOIDED:
                 raise InvalidState(f"It is {invoice.status}; nothing is owed on it.")
             account = books_of(invoice, now, _ROLE.CASH, _ROLE.RECEIVABLE)
