@@ -71,6 +71,8 @@ _SHAPED = re.compile(
     r"(?P<api_key>florin_(?:live|test)_[0-9a-z]{1,64}_)[\w-]+"
     r"|(?P<bearer>\bbearer(?:[ \t+]|%20)+)[^\s\"',;&<>)\]}]+"
     r"|(?P<jwt>eyJ[\w-]*\.[\w-]+(?:\.[\w-]*)*)"
+    # Whoever has a payer's address sees the invoice.
+    r"|(?P<payer>/pay/)[\w-]{20,}"
     r"|(?P<login>://[^\s/@:\"'<>]{0,256}:)[^\s\"'<>]{1,1024}@"
     r"|(?P<pem>-----BEGIN [A-Z ]*PRIVATE KEY-----)(?:(?!-----END).)*",
     re.IGNORECASE | re.DOTALL,
@@ -87,7 +89,7 @@ _DIGITS = re.compile("[0-9]+")
 # A replacement costs ten times a search, and most values need none. In lower case, for Python's
 # regular expressions are slow where case is not to matter.
 _PLAIN = re.compile(r"(?:(?:key|user):)?[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
-_HAS_SHAPE = re.compile("florin_|bearer|eyj|://|-----begin")
+_HAS_SHAPE = re.compile("florin_|bearer|eyj|://|/pay/|-----begin")
 _HAS_NAME = re.compile(
     "authori|passw|passphrase|passcode|secret|token|cookie|credential|session|pepper|key|card|otp"
     "|pin|cv[vc]|pan|pwd|jwt|access|refresh"
@@ -187,7 +189,9 @@ def _shown_short_name(name: str) -> tuple[str, bool]:
 def _without_shaped(found: re.Match[str]) -> str:
     if found["jwt"]:
         return REDACTED
-    kept = found["api_key"] or found["bearer"] or found["login"] or found["pem"]
+    kept = next(
+        found[name] for name in ("api_key", "bearer", "payer", "login", "pem") if found[name]
+    )
     return f"{kept}{REDACTED}{'@' if found['login'] else ''}"
 
 

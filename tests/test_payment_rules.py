@@ -70,7 +70,7 @@ class Scene:
 
     def __init__(self, tenant: Tenant, other_tenant: Tenant, sandbox: Sandbox) -> None:
         every_table(tenant, sandbox)
-        payment, refund = Payment.objects.get(), Refund.objects.get()
+        payment, refund = Payment.objects.get(purpose="topup"), Refund.objects.get()
         pending = Payout.objects.get(status="pending")
         self.rows: dict[str, tuple[type[Model], str]] = {}
         for name, row in {

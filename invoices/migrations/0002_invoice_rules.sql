@@ -97,7 +97,7 @@ BEGIN
                                format('an invoice does not go from %s to %s', OLD.status, NEW.status));
     END IF;
     IF NOT (CASE NEW.status
-            WHEN 'draft' THEN (NEW.paid_amount, NEW.credited_amount) = (0, 0)
+            WHEN 'draft' THEN (NEW.paid_amount, NEW.credited_amount, NEW.overpaid_amount) = (0, 0, 0)
             WHEN 'pending' THEN v_kept = 0 AND v_due > 0
             WHEN 'partially_paid' THEN v_kept > 0 AND v_due > 0
             WHEN 'fully_paid' THEN v_kept > 0 AND v_due = 0
@@ -200,6 +200,10 @@ BEGIN
        IS DISTINCT FROM
        (OLD.due_date, OLD.amount, OLD.net_amount, OLD.tax_amount, OLD.service_fee_amount) THEN
         PERFORM payments_break('installment_stays_once_paid', 'what was paid on is not adjusted');
+    END IF;
+    IF (NEW.paid_amount, NEW.credited_amount) <> (0, 0) AND EXISTS (
+        SELECT 1 FROM invoices_invoice i WHERE i.id = NEW.invoice_id AND i.number IS NULL) THEN
+        PERFORM payments_break('installment_of_a_draft_is_unpaid', 'nothing is paid on a draft');
     END IF;
     RETURN NEW;
 END
@@ -314,7 +318,9 @@ CREATE FUNCTION invoices_credit_rules() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF TG_OP = 'INSERT' THEN
         IF NEW.used_amount <> 0 OR NOT payments_was_posted(
-            NEW.transaction_id, NEW.tenant_id, 'invoice_allocation', NEW.currency, NULL, NEW.amount) THEN
+            NEW.transaction_id, NEW.tenant_id, 'invoice_allocation', NEW.currency, NULL, NEW.amount)
+           OR NOT EXISTS (SELECT 1 FROM invoices_receipt r
+                           WHERE r.id = NEW.receipt_id AND r.invoice_id = NEW.invoice_id) THEN
             PERFORM payments_break('credit_was_posted', 'credit is money that is posted');
         END IF;
     ELSIF (NEW.id, NEW.tenant_id, NEW.invoice_id, NEW.receipt_id, NEW.customer_key, NEW.currency,
@@ -415,6 +421,17 @@ CREATE TRIGGER credit_note_never_truncated BEFORE TRUNCATE ON invoices_creditnot
 
 CREATE FUNCTION invoices_credit_note_refund_rules() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
+    IF TG_OP = 'INSERT' THEN
+        IF NOT EXISTS (
+            SELECT 1 FROM invoices_receipt r
+              JOIN invoices_creditnote n ON n.invoice_id = r.invoice_id
+             WHERE r.id = NEW.receipt_id AND n.id = NEW.credit_note_id
+               AND r.tenant_id = NEW.tenant_id) THEN
+            PERFORM payments_break('credit_note_refund_by_own_receipt',
+                                   'it goes back by a receipt of its invoice');
+        END IF;
+        RETURN NEW;
+    END IF;
     IF (NEW.id, NEW.tenant_id, NEW.credit_note_id, NEW.receipt_id, NEW.amount, NEW.refund_id,
         NEW.created_at)
        IS DISTINCT FROM
@@ -426,11 +443,14 @@ BEGIN
     RETURN NEW;
 END
 $$;
-CREATE TRIGGER credit_note_refund_rules BEFORE UPDATE ON invoices_creditnoterefund
+CREATE TRIGGER credit_note_refund_rules BEFORE INSERT OR UPDATE ON invoices_creditnoterefund
     FOR EACH ROW EXECUTE FUNCTION invoices_credit_note_refund_rules();
 CREATE TRIGGER credit_note_refund_never_deleted BEFORE DELETE ON invoices_creditnoterefund
     FOR EACH STATEMENT
     EXECUTE FUNCTION florin_refuse('credit_note_refund_never_deleted', 'refunds are kept for ever');
+CREATE TRIGGER credit_note_refund_never_truncated BEFORE TRUNCATE ON invoices_creditnoterefund
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION florin_refuse('credit_note_refund_never_truncated', 'refunds are kept for ever');
 CREATE FUNCTION invoices_credit_note_is_refunded() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     v_note_id uuid := CASE TG_TABLE_NAME WHEN 'invoices_creditnote' THEN to_jsonb(NEW)->>'id'
@@ -481,6 +501,8 @@ CREATE TRIGGER checkout_only_ends BEFORE UPDATE ON invoices_checkout FOR EACH RO
     EXECUTE FUNCTION florin_refuse('checkout_only_ends', 'an attempt is made once, and ends');
 CREATE TRIGGER checkout_never_deleted BEFORE DELETE ON invoices_checkout FOR EACH STATEMENT
     EXECUTE FUNCTION florin_refuse('checkout_never_deleted', 'attempts are kept for ever');
+CREATE TRIGGER checkout_never_truncated BEFORE TRUNCATE ON invoices_checkout FOR EACH STATEMENT
+    EXECUTE FUNCTION florin_refuse('checkout_never_truncated', 'attempts are kept for ever');
 
 -- E-mails: written, then sent once.
 CREATE TRIGGER mailing_sent_once BEFORE UPDATE ON invoices_mailing FOR EACH ROW

@@ -118,6 +118,7 @@ class Credit(models.Model):
         verbose_name = "customer credit"
         verbose_name_plural = "customer credit"
         constraints = [
+            models.UniqueConstraint(name="credit_transaction_unique", fields=["transaction_id"]),
             models.CheckConstraint(
                 name="credit_used_within_amount",
                 condition=Q(amount__gt=0, used_amount__gte=0, used_amount__lte=F("amount")),
@@ -171,6 +172,9 @@ class CreditUse(models.Model):
     class Meta:
         constraints = [
             models.CheckConstraint(name="credit_use_positive", condition=Q(amount__gt=0)),
+            models.UniqueConstraint(
+                name="credit_use_transaction_unique", fields=["transaction_id"]
+            ),
             models.CheckConstraint(
                 name="credit_use_undone_refund",
                 condition=Q(is_undone=False) | Q(kind="refunded"),

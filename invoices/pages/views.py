@@ -5,6 +5,7 @@ Whoever has the address may see and pay: 256 random bits in it are the secret. T
 and no cookie, so that there is nothing a foreign page could ride on; hence no CSRF token.
 """
 
+import contextlib
 import functools
 import uuid
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from core.api.limits import count_stranger
 from core.errors import DomainError, NotFound, RateLimited, Unavailable
+from core.limiting import count_request
 from invoices.errors import InvoiceNotPayable, PaymentInProgress
 from invoices.models import Installment, Invoice
 from invoices.pages import presenting, words
@@ -47,6 +49,8 @@ _GATEWAY_PAGES = (
     "https://app.sandbox.midtrans.com",
 )
 _TOKEN_LENGTH = 43
+# Of one invoice, by whoever has its address.
+DOCUMENTS_PER_MINUTE_MAX = 12
 View = Callable[..., HttpResponse]
 
 
@@ -130,7 +134,8 @@ def status(
     """What the page's script asks: whether it would look otherwise now."""
     seen = presenting.look(token, invoice, only)
     if seen.last is not None and (seen.is_under_way or seen.has_open_page):
-        watch(payment=seen.last, now=timezone.now())
+        with contextlib.suppress(Unavailable), waiting_slot():
+            watch(payment=seen.last, now=timezone.now())
         seen = presenting.look(token, *_found(token))
     return JsonResponse(
         {
@@ -150,6 +155,7 @@ def invoice_pdf(
 ) -> HttpResponse:
     if invoice.number is None:
         raise Http404
+    _refuse_too_many(invoice)
     return _pdf(render_invoice(invoice=invoice), f"{invoice.number}.pdf")
 
 
@@ -165,7 +171,19 @@ def receipt_pdf(
     receipt = presenting.receipt_of(invoice, receipt_id)
     if receipt is None:
         raise Http404
+    _refuse_too_many(invoice)
     return _pdf(render_receipt(receipt=receipt), f"{invoice.number}-receipt.pdf")
+
+
+def _refuse_too_many(invoice: Invoice) -> None:
+    """
+    Count a document of the invoice: a thousand lines take seconds to draw.
+
+    :raises RateLimited: too many in a minute
+    """
+    standing = count_request(who=f"documents:{invoice.pk}", limit=DOCUMENTS_PER_MINUTE_MAX)
+    if standing is not None and not standing.is_allowed:
+        raise RateLimited("Too many documents.", retry_after_s=standing.reset_s)
 
 
 def _found(token: str) -> tuple[Invoice, Installment | None]:

@@ -17,6 +17,8 @@ from payments.models import Payment
 
 _S = Invoice.Status
 _ROLE = Account.Role
+# Somebody is at their bank's page with a card: so long nobody else may pay the same.
+CARD_HELD_FOR = dt.timedelta(minutes=5)
 
 
 def post_claim(invoice: Invoice, now: dt.datetime) -> None:
@@ -82,18 +84,19 @@ def revive(invoice: Invoice, now: dt.datetime) -> None:
     )
 
 
-def under_way(invoice: Invoice) -> bool:
+def under_way(invoice: Invoice, now: dt.datetime) -> bool:
     """Whether a gateway may be taking money for it right now; an open page of one is not that."""
-    active = Checkout.objects.filter(invoice=invoice, is_active=True)
-    payments = Payment.objects.filter(pk__in=list(active.values_list("payment_id", flat=True)))
-    return payments.filter(
-        status__in=[
-            Payment.Status.CREATED,
-            Payment.Status.UNKNOWN,
-            Payment.Status.PAID,
-            Payment.Status.DEPOSIT_PENDING,
-        ]
-    ).exists()
+    active = list(Checkout.objects.filter(invoice=invoice, is_active=True))
+    payments = Payment.objects.in_bulk([checkout.payment_id for checkout in active])
+    return any(is_in_flight(each, payments[each.payment_id], now) for each in active)
+
+
+def is_in_flight(checkout: Checkout, payment: Payment, now: dt.datetime) -> bool:
+    """Whether money may be on its way, so that nobody else should be asked for the same."""
+    if payment.status != Payment.Status.PENDING:
+        return True
+    is_card = payment.method != Payment.Method.HOSTED
+    return is_card and now < checkout.created_at + CARD_HELD_FOR
 
 
 def close_pages(invoice: Invoice) -> list[UUID]:
@@ -104,13 +107,21 @@ def close_pages(invoice: Invoice) -> list[UUID]:
     return payment_ids
 
 
-def refuse_unless_payable(invoice: Invoice) -> None:
+def is_out_of_time(invoice: Invoice, now: dt.datetime) -> bool:
+    """Whether nobody has paid anything of it in time."""
+    is_open = invoice.status in (_S.PENDING, _S.FAILED)
+    is_untouched = not invoice.amount_kept and not invoice.credited_amount
+    return is_open and is_untouched and invoice.expires_at is not None and invoice.expires_at <= now
+
+
+def refuse_unless_payable(invoice: Invoice, now: dt.datetime) -> None:
     """
     Say why an invoice cannot be paid.
 
     :raises InvoiceNotPayable: and that is why
     """
-    if invoice.status in (_S.PENDING, _S.PARTIALLY_PAID):
+    is_late = invoice.status == _S.PENDING and is_out_of_time(invoice, now)
+    if invoice.status in (_S.PENDING, _S.PARTIALLY_PAID) and not is_late:
         return
     raise InvoiceNotPayable(
         {
@@ -120,7 +131,7 @@ def refuse_unless_payable(invoice: Invoice) -> None:
             _S.FAILED: "Too many attempts to pay it failed.",
             _S.EXPIRED: "It has expired.",
             _S.VOIDED: "It was voided.",
-        }[_S(invoice.status)]
+        }[_S.EXPIRED if is_late else _S(invoice.status)]
     )
 
 

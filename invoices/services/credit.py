@@ -11,13 +11,21 @@ from core.changes import record_change
 from core.database import repeating
 from core.errors import IdempotencyConflict
 from core.idempotency import REUSED_KEY, fingerprint
+from core.ids import new_id
 from core.money import format_money
 from invoices.errors import NotEnoughCredit
 from invoices.models import Credit, CreditUse, Invoice, Receipt
 from invoices.queries import credits_for, invoice_for_update
 from invoices.services import figures
 from invoices.services.claims import refuse_unless_payable
-from invoices.services.receiving import Received, books_of, note_use, post_for, receive
+from invoices.services.receiving import (
+    Received,
+    books_of,
+    goes_back_by_hand,
+    note_use,
+    post_for,
+    receive,
+)
 from payments.models import Payment, Refund
 from payments.services import begin_refund, send_refund
 
@@ -53,9 +61,11 @@ def apply_credit(
                 if bytes(earlier.request_fingerprint) != asked:
                     raise IdempotencyConflict(REUSED_KEY)
                 return invoice
-            refuse_unless_payable(invoice)
+            refuse_unless_payable(invoice, now)
             wanted = invoice.amount_due if amount is None else amount
-            left = sum(credit.remaining_amount for credit in credits_for(invoice))
+            # Locked: nobody uses meanwhile what is counted here.
+            credits_left = credits_for(invoice).select_for_update(no_key=True, of=("self",))
+            left = sum(credit.remaining_amount for credit in credits_left)
             if not left or (amount is not None and min(left, invoice.amount_due) < amount):
                 raise NotEnoughCredit(
                     f"{format_money(left, invoice.currency)} is left, and"
@@ -90,8 +100,8 @@ def use_credit(
         piece = min(wanted - used, credit.remaining_amount)
         if not piece:
             break
-        # What was used before it is part of the key: a credit may serve one invoice twice.
-        key = f"credit {credit.pk} {credit.used_amount} {invoice.pk}"
+        # A credit may serve one invoice twice: the use has its own id.
+        key = f"credit {new_id()}"
         account = books_of(invoice, now, _ROLE.CUSTOMER_CREDIT, _ROLE.RECEIVABLE)
         posted = post_for(
             invoice,
@@ -221,10 +231,11 @@ def _pay_back(
     now: dt.datetime,
 ) -> Refund | None:
     """Take it from the credit; return the refund that a gateway is to be asked for, if one is."""
-    posting_key = f"credit refund {credit.pk} {credit.used_amount}"
+    # Of this refund alone: one that failed may be asked for again.
+    posting_key = f"credit refund {new_id()}"
     payment_id = credit.receipt.payment_id
     refund = None
-    if payment_id is not None:
+    if payment_id is not None and not goes_back_by_hand(credit.receipt):
         refund, _ = begin_refund(
             tenant_id=invoice.tenant_id,
             payment_id=payment_id,

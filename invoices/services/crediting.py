@@ -34,6 +34,7 @@ from invoices.services.credit import lock_payments
 from invoices.services.receiving import (
     books_of,
     gateway_of,
+    goes_back_by_hand,
     keep_as_credit,
     post_for,
     settle_status,
@@ -121,7 +122,7 @@ def _make(
                 if bytes(earlier.request_fingerprint) != asked:
                     raise IdempotencyConflict(REUSED_KEY)
                 return earlier, [], False
-            owed, paid = _shares(invoice, amount, is_refund)
+            owed, paid = _shares(invoice, amount, is_refund, now)
             note = _post_note(invoice, owed, paid, reason, now)
             note.idempotency_key, note.request_fingerprint = idempotency_key, asked
             note.save(force_insert=True)
@@ -161,7 +162,9 @@ def _make(
     return MadeCreditNote(note, is_replay=not is_new)
 
 
-def _shares(invoice: Invoice, amount: int | None, is_refund: bool) -> tuple[int, int]:
+def _shares(
+    invoice: Invoice, amount: int | None, is_refund: bool, now: dt.datetime
+) -> tuple[int, int]:
     """Return how much of it is owed and how much was paid."""
     if invoice.number is None or invoice.status in (_S.VOIDED, _S.EXPIRED):
         raise InvalidState(f"It is {invoice.status}; there is nothing to credit.")
@@ -176,7 +179,7 @@ def _shares(invoice: Invoice, amount: int | None, is_refund: bool) -> tuple[int,
             else f"{shown} is left of the invoice."
         )
     owed = 0 if is_refund else min(wanted, due)
-    if owed and under_way(invoice):
+    if owed and under_way(invoice, now):
         raise InvalidState("A payment is under way; see what comes of it first.")
     return owed, wanted - owed
 
@@ -274,7 +277,7 @@ def _pay_back_by(
     )
     refund = None
     key = f"credit note refund {way.pk}"
-    if receipt.payment_id is not None:
+    if receipt.payment_id is not None and not goes_back_by_hand(receipt):
         refund, _ = begin_refund(
             tenant_id=invoice.tenant_id,
             payment_id=receipt.payment_id,

@@ -43,6 +43,7 @@ _GREY, _LINE, _INK = HexColor("#535b66"), HexColor("#c9ced6"), HexColor("#16191d
 _MARGIN = 18 * mm
 _WIDTH = A4[0] - 2 * _MARGIN
 _QR_SIZE = 30 * mm
+_ADDRESS_LINES_MAX = 6
 Money = Callable[[int], str]
 
 
@@ -208,7 +209,10 @@ def _head(
     town = " ".join(part for part in (issuer.post_code, issuer.town, issuer.country) if part)
     tax_id = f"{_('Tax id')} {issuer.tax_id}" if issuer.tax_id else ""
     seller = [line for line in (street, town, issuer.email, tax_id) if line]
-    customer = [*invoice.customer_address.splitlines(), invoice.customer_email]
+    address = [line for line in invoice.customer_address.splitlines() if line.strip()]
+    # However many lines it has: a row of a table has to fit on a page.
+    short = [*address[:_ADDRESS_LINES_MAX], ", ".join(address[_ADDRESS_LINES_MAX:])]
+    customer = [*short, invoice.customer_email]
     left: list[Flowable] = [
         _p(issuer.legal_name or invoice.tenant.name, "seller"),
         *(_p(line, "small") for line in seller),

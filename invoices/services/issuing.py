@@ -5,11 +5,12 @@ From draft to claim, and its end: finalise, send, void, expire, open again.
 import datetime as dt
 from uuid import UUID
 
+import structlog
 from django.db import transaction
 
 from core.changes import record_change
 from core.database import repeating
-from core.errors import InvalidState
+from core.errors import DomainError, InvalidState
 from core.ids import new_id
 from invoices.models import Invoice
 from invoices.queries import installments_of, invoice_for_update, settings_of
@@ -17,6 +18,8 @@ from invoices.services.claims import close_pages, post_claim, take_out_of_books,
 from invoices.services.credit import use_credit
 from invoices.services.reminding import next_step, write_mailing
 from payments.services import call_off_after_commit
+
+logger = structlog.get_logger(__name__)
 
 _S = Invoice.Status
 
@@ -49,6 +52,8 @@ def issue(invoice: Invoice, now: dt.datetime) -> None:
     tenant = invoice.tenant
     if invoice.due_date < tenant.day_of(now):
         raise InvalidState(f"It would be due on {invoice.due_date}, which is past.")
+    if invoice.expires_at is not None and invoice.expires_at <= now:
+        raise InvalidState("It would expire at once: its time to be paid is past.")
     settings = settings_of(tenant_id=invoice.tenant_id)
     invoice.status, invoice.finalized_at, invoice.updated_at = _S.PENDING, now, now
     invoice.transaction_id = new_id()
@@ -66,7 +71,17 @@ def issue(invoice: Invoice, now: dt.datetime) -> None:
         after={"status": invoice.status.value, "number": invoice.number},
     )
     if settings.uses_credit:
-        use_credit(invoice, now=now)
+        _use_credit_if_possible(invoice, now)
+
+
+def _use_credit_if_possible(invoice: Invoice, now: dt.datetime) -> None:
+    """A settlement account that takes nothing keeps no invoice from being finalised."""
+    try:
+        with transaction.atomic():
+            use_credit(invoice, now=now)
+    except DomainError as refusal:
+        logger.info("credit not used", invoice_id=str(invoice.pk), refusal=refusal.code)
+        invoice.refresh_from_db()
 
 
 def void_invoice(*, tenant_id: UUID, invoice_id: UUID, reason: str, now: dt.datetime) -> Invoice:
@@ -87,7 +102,7 @@ def void_invoice(*, tenant_id: UUID, invoice_id: UUID, reason: str, now: dt.date
                 raise InvalidState("Something was paid on it. Pay it back with a credit note.")
             if invoice.credited_amount:
                 raise InvalidState("A part of it was credited. Credit the rest.")
-            if under_way(invoice):
+            if under_way(invoice, now):
                 raise InvalidState("A payment is under way; see what comes of it first.")
             before = invoice.status
             if before not in (_S.DRAFT, _S.EXPIRED):
@@ -108,13 +123,6 @@ def void_invoice(*, tenant_id: UUID, invoice_id: UUID, reason: str, now: dt.date
         return invoice
 
     return repeating(void)
-
-
-def is_out_of_time(invoice: Invoice, now: dt.datetime) -> bool:
-    """Whether nobody has paid anything of it in time."""
-    is_open = invoice.status in (_S.PENDING, _S.FAILED)
-    is_untouched = not invoice.amount_kept and not invoice.credited_amount
-    return is_open and is_untouched and invoice.expires_at is not None and invoice.expires_at <= now
 
 
 def expire(invoice: Invoice, now: dt.datetime) -> None:
@@ -147,7 +155,8 @@ def open_again(*, tenant_id: UUID, invoice_id: UUID, reason: str, now: dt.dateti
             raise InvalidState(f"It is {invoice.status}, not failed.")
         invoice.status = _S.PARTIALLY_PAID if invoice.amount_kept else _S.PENDING
         invoice.failed_attempts, invoice.updated_at = 0, now
-        invoice.attention = ""
+        if invoice.attention == "too_many_failures":
+            invoice.attention = ""
         invoice.save()
         record_change(
             tenant_id=tenant_id,

@@ -17,6 +17,7 @@ from invoices.services.receiving import (
     books_of,
     gateway_of,
     keep_as_credit,
+    needs_a_person,
     post_for,
     receive,
     take_back,
@@ -67,6 +68,8 @@ class InvoicePayments:
     def moved(self, payment: Payment, *, before: str, now: dt.datetime) -> None:
         if payment.status not in _ENDED:
             return
+        # Before its attempts are, as everywhere.
+        self.lock(payment)
         ended = Checkout.objects.filter(payment_id=payment.pk, is_active=True).update(
             is_active=False
         )
@@ -115,7 +118,8 @@ class InvoicePayments:
         before = invoice.status
         is_open = before in (Invoice.Status.PENDING, Invoice.Status.PARTIALLY_PAID)
         if is_open and invoice.failed_attempts >= FAILED_ATTEMPTS_MAX:
-            invoice.status, invoice.attention = Invoice.Status.FAILED, "too_many_failures"
+            invoice.status = Invoice.Status.FAILED
+            needs_a_person(invoice, "too_many_failures")
         invoice.save()
         record_change(
             tenant_id=invoice.tenant_id,
@@ -149,7 +153,8 @@ class InvoicePayments:
         )
         keep_as_credit(invoice, receipt, refund.amount, posted.id, now)
         invoice.overpaid_amount += refund.amount
-        invoice.attention, invoice.updated_at = "refund_failed", now
+        needs_a_person(invoice, "refund_failed")
+        invoice.updated_at = now
         invoice.save()
         record_change(
             tenant_id=invoice.tenant_id,
@@ -191,7 +196,9 @@ class InvoicePayments:
         Credit.objects.filter(pk=credit.pk).update(used_amount=F("used_amount") - use.amount)
         use.is_undone = True
         use.save(update_fields=["is_undone"])
-        Invoice.objects.filter(pk=invoice.pk).update(attention="refund_failed", updated_at=now)
+        needs_a_person(invoice, "refund_failed")
+        invoice.updated_at = now
+        invoice.save(update_fields=["attention", "updated_at"])
         record_change(
             tenant_id=invoice.tenant_id,
             action="invoice.refund_failed",

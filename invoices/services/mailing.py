@@ -111,9 +111,14 @@ def _send(mailing: Mailing, now: dt.datetime) -> bool:
         return False
     try:
         compose(mailing, invoice).send()
-    except (OSError, SMTPException, ValueError) as fault:
-        # Not what a server says of an address: that is a person's.
-        logger.warning("e-mail not sent", mailing_id=str(mailing.pk), fault=type(fault).__name__)
+    except Exception as fault:
+        # Whatever it is, it keeps no other e-mail waiting. Of a mail server's refusal the name
+        # alone is logged: what it says of an address is a person's.
+        what = {"mailing_id": str(mailing.pk), "fault": type(fault).__name__}
+        if isinstance(fault, OSError | SMTPException):
+            logger.warning("e-mail not sent", **what)
+        else:
+            logger.exception("e-mail not sent", **what)
         reason = f"{type(fault).__name__}: {fault}"[:300]
         if mailing.attempts >= ATTEMPTS_MAX:
             _give_up(mailing, invoice, reason, now)
@@ -214,7 +219,10 @@ def _subject_of(mailing: Mailing) -> UUID:
 
 def _give_up(mailing: Mailing, invoice: Invoice, reason: str, now: dt.datetime) -> None:
     with transaction.atomic():
-        Invoice.objects.filter(pk=invoice.pk).update(attention="email_failed", updated_at=now)
+        # Nothing that weighs more gives way to it.
+        Invoice.objects.filter(pk=invoice.pk, attention="").update(
+            attention="email_failed", updated_at=now
+        )
         Mailing.objects.filter(pk=mailing.pk).update(
             status=_S.FAILED, next_attempt_at=None, last_error=reason[:300]
         )

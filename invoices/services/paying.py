@@ -26,15 +26,16 @@ from invoices.errors import InvoiceNotPayable, PaymentInProgress
 from invoices.models import Checkout, Installment, Invoice, Receipt
 from invoices.queries import installments_of, invoice_by_token, invoice_for_update, settings_of
 from invoices.services import figures
-from invoices.services.claims import refuse_unless_payable
+from invoices.services.claims import is_in_flight, refuse_unless_payable
 from invoices.services.receiving import Received, books_of, post_for, receive
 from payments.gateways.port import CardData
 from payments.models import GatewayConfiguration, Payment
 from payments.services import (
     Collection,
     begin_collection,
-    call_off_after_commit,
+    call_off,
     gateways_for,
+    refuse_real_cards,
     send_collection,
 )
 
@@ -45,8 +46,6 @@ _ROLE = Account.Role
 PAUSES_S = (0.1, 0.2)
 JITTER_S = 0.02
 BEGIN_LIMIT = "5s"
-# Somebody is at their bank's page with a card: so long nobody else may pay the same.
-CARD_HELD_FOR = dt.timedelta(minutes=5)
 _QUERY_CANCELED = "57014"
 _RIVAL_RULES = (
     "checkout_one_active_of_invoice",
@@ -92,7 +91,7 @@ def open_checkout(*, token: str, choice: Choice, now: dt.datetime) -> Opened:
     :raises Unavailable, GatewayError: the gateway cannot be asked, and was not
     """
     invoice, installment = invoice_by_token(token=token)
-    refuse_unless_payable(invoice)
+    refuse_unless_payable(invoice, now)
     number = installment.number if installment is not None else choice.installment
     choices = gateways_for(
         tenant_id=invoice.tenant_id,
@@ -100,7 +99,14 @@ def open_checkout(*, token: str, choice: Choice, now: dt.datetime) -> Opened:
         gateway=invoice.gateway or choice.gateway,
         is_card=choice.card is not None,
     )
+    # Before any page is given up for it.
+    refuse_real_cards(choice.card)
     begun = _begin_patiently(invoice, token, number, choice, choices, now)
+    while isinstance(begun, list):
+        # Closed first: what was paid there unheard is found, and not asked for again.
+        for payment_id in begun:
+            call_off(payment_id=payment_id, now=now)
+        begun = _begin_patiently(invoice, token, number, choice, choices, now)
     if isinstance(begun, Payment):
         return Opened(begun, begun.redirect_url, is_new=False)
     payment = send_collection(begun.payment, begun.collection, choices, now=now)
@@ -115,7 +121,7 @@ def _begin_patiently(
     choice: Choice,
     choices: list[GatewayConfiguration],
     now: dt.datetime,
-) -> _Begun | Payment:
+) -> _Begun | Payment | list[UUID]:
     """Begin the attempt; where somebody else has the invoice locked, try again, then give up."""
     busy = PaymentInProgress(_BUSY)
     refusals = dict.fromkeys(_RIVAL_RULES, busy)
@@ -141,13 +147,18 @@ def _begin(
     choice: Choice,
     choices: list[GatewayConfiguration],
     now: dt.datetime,
-) -> _Begun | Payment:
+) -> _Begun | Payment | list[UUID]:
+    """
+    Write an attempt down; or return the page that is open for the same, or those that are in the
+    way and have been given up.
+    """
     invoice = invoice_for_update(tenant_id=seen.tenant_id, invoice_id=seen.pk, is_impatient=True)
-    refuse_unless_payable(invoice)
+    refuse_unless_payable(invoice, now)
     installment = _chosen(invoice, number)
     amount = invoice.amount_due if installment is None else installment.amount_due
     if not amount:
         raise InvoiceNotPayable("This installment is paid.")
+    superseded = []
     for checkout, payment in _active(invoice):
         is_rival = (
             checkout.installment_id is None
@@ -156,7 +167,7 @@ def _begin(
         )
         if not is_rival:
             continue
-        if _is_in_flight(checkout, payment, now):
+        if is_in_flight(checkout, payment, now):
             raise PaymentInProgress(_BUSY)
         is_same = (
             checkout.installment_id == (installment.pk if installment is not None else None)
@@ -170,8 +181,9 @@ def _begin(
             return payment
         checkout.is_active = False
         checkout.save(update_fields=["is_active"])
-        # Something else takes the place of this page.
-        call_off_after_commit([payment.pk], now=now)
+        superseded.append(payment.pk)
+    if superseded:
+        return superseded
     invoice.attempts += 1
     invoice.updated_at = now
     invoice.save(update_fields=["attempts", "updated_at"])
@@ -220,14 +232,6 @@ def _active(invoice: Invoice) -> list[tuple[Checkout, Payment]]:
     return [(checkout, payments[checkout.payment_id]) for checkout in checkouts]
 
 
-def _is_in_flight(checkout: Checkout, payment: Payment, now: dt.datetime) -> bool:
-    """Whether money may be on its way, so that nobody else should be asked for the same."""
-    if payment.status != _P.PENDING:
-        return True
-    is_card = payment.method != Payment.Method.HOSTED
-    return is_card and now < checkout.created_at + CARD_HELD_FOR
-
-
 def record_offline_payment(
     *,
     tenant_id: UUID,
@@ -274,7 +278,8 @@ def record_offline_payment(
             posted = post_for(
                 invoice,
                 type_="invoice_payment",
-                key=f"offline payment {tenant_id} {idempotency_key}",
+                # The receipt has the caller's key, and is written with it.
+                key=f"offline payment {new_id()}",
                 legs={account[_ROLE.CASH]: -amount, account[_ROLE.RECEIVABLE]: amount},
                 what="Paid by hand",
             )

@@ -42,7 +42,7 @@ def export_payment_initiation(*, tenant_id: UUID, invoice_id: UUID, now: dt.date
     :raises InvalidState: a name that no bank can read
     """
     invoice = invoice_of(tenant_id=tenant_id, invoice_id=invoice_id)
-    refuse_unless_payable(invoice)
+    refuse_unless_payable(invoice, now)
     settings = settings_of(tenant_id=tenant_id)
     today = invoice.tenant.day_of(now)
     due = [each for each in installments_of(invoice) if each.amount_due]

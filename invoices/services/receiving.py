@@ -24,9 +24,21 @@ from invoices.services.amounts import NOTHING, Parts, part_of
 from invoices.services.claims import revive
 from invoices.services.reminding import write_mailing
 from ledger.services import Leg, PostedTransaction, Posting, post_one
+from payments.models import Payment
 
 _S = Invoice.Status
 _ROLE = Account.Role
+# Why a person should look at an invoice, the lightest first; the last two are missing money.
+_WEIGHTS = (
+    "",
+    "email_failed",
+    "too_many_failures",
+    "paid_after_void",
+    "charged_back",
+    "refund_failed",
+    "credit_spent_before_charge_back",
+    "settlement_account_owes",
+)
 _EVENTS = {
     _S.PENDING: "invoice.unpaid_again",
     _S.PARTIALLY_PAID: "invoice.partially_paid",
@@ -94,7 +106,7 @@ def receive(invoice: Invoice, received: Received, now: dt.datetime) -> Receipt:
     if over and posted is not None:
         keep_as_credit(invoice, receipt, over, posted.id, now)
         if invoice.status == _S.VOIDED:
-            invoice.attention = "paid_after_void"
+            needs_a_person(invoice, "paid_after_void")
     figures_of = sum((parts for _, parts in split), NOTHING)
     settle_status(
         invoice,
@@ -124,16 +136,22 @@ def take_back(invoice: Invoice, receipt: Receipt, amount: int, now: dt.datetime)
     receipt.reversed_amount += from_applied
     receipt.save(update_fields=["reversed_amount"])
     invoice.paid_amount -= from_applied
-    invoice.attention = "charged_back"
+    needs_a_person(invoice, "charged_back")
     if from_applied:
         _take_from_settlement_account(invoice, receipt, from_applied, now)
     missing = amount - from_applied - _take_from_credit(receipt, amount - from_applied, now)
     if missing:
         # The credit paid another invoice meanwhile. Whose loss it is, a person decides.
-        invoice.attention = "credit_spent_before_charge_back"
+        needs_a_person(invoice, "credit_spent_before_charge_back")
         _post_to_suspense(invoice, receipt, missing, now)
     settle_status(invoice, now, receipt_id=receipt.pk, charged_back=amount)
     figures.count(invoice, now=now, gateway=gateway_of(receipt), received=-parts)
+
+
+def needs_a_person(invoice: Invoice, reason: str) -> None:
+    """Have staff look at the invoice; what weighs more stays. The caller saves it."""
+    if _WEIGHTS.index(reason) >= _WEIGHTS.index(invoice.attention):
+        invoice.attention = reason
 
 
 def settle_status(invoice: Invoice, now: dt.datetime, **payload: object) -> None:
@@ -155,10 +173,14 @@ def settle_status(invoice: Invoice, now: dt.datetime, **payload: object) -> None
         if value is not None
     }
     is_payment = "amount" in payload
-    action = _EVENTS[after] if after in _EVENTS and (before is not after or is_payment) else None
+    if before is not after or (is_payment and after is _S.PARTIALLY_PAID):
+        action = _EVENTS.get(after, "invoice.changed")
+    else:
+        # What has happened before does not happen again: goods are shipped on such events.
+        action = "invoice.overpaid" if is_payment else "invoice.changed"
     record_change(
         tenant_id=invoice.tenant_id,
-        action=action or "invoice.changed",
+        action=action,
         object_id=invoice.pk,
         now=now,
         before={"status": before.value},
@@ -196,6 +218,15 @@ def gateway_of(receipt: Receipt) -> str:
     if receipt.kind == Receipt.Kind.GATEWAY:
         return receipt.method
     return figures.OFFLINE if receipt.kind == Receipt.Kind.OFFLINE else figures.FROM_CREDIT
+
+
+def goes_back_by_hand(receipt: Receipt) -> bool:
+    """Whether no gateway can pay it back: none had it, or the one that had was deleted."""
+    if receipt.payment_id is None:
+        return True
+    return Payment.objects.filter(
+        pk=receipt.payment_id, configuration__deleted_at__isnull=False
+    ).exists()
 
 
 def parts_of(installment: Installment) -> Parts:
@@ -322,7 +353,7 @@ def _take_from_settlement_account(
         except DomainError as refusal:
             if debited == account[_ROLE.SUSPENSE]:
                 raise
-            invoice.attention = "settlement_account_owes"
+            needs_a_person(invoice, "settlement_account_owes")
             record_change(
                 tenant_id=invoice.tenant_id,
                 action="invoice.charge_back_refused",
@@ -347,7 +378,7 @@ def _take_from_credit(receipt: Receipt, amount: int, now: dt.datetime) -> int:
         if not piece:
             continue
         invoice = receipt.invoice
-        key = f"credit taken back {credit.pk} {credit.used_amount}"
+        key = f"credit taken back {new_id()}"
         account = books_of(invoice, now, _ROLE.CUSTOMER_CREDIT, _ROLE.RECEIVABLE)
         posted = post_for(
             invoice,

@@ -53,7 +53,7 @@ def adjust_installments(
         )
         if invoice.status not in may_change:
             raise InvalidState(f"It is {invoice.status}; nothing is adjusted.")
-        if under_way(invoice):
+        if under_way(invoice, now):
             raise InvalidState("A payment is under way; see what comes of it first.")
         installments = installments_of(invoice)
         unpaid = {

@@ -10,8 +10,8 @@ from django.db import transaction
 from core.changes import record_change
 from invoices.models import Installment, Invoice, InvoiceSettings
 from invoices.queries import installments_of, invoice_for_update, settings_of
-from invoices.services.claims import under_way
-from invoices.services.issuing import expire, is_out_of_time
+from invoices.services.claims import is_out_of_time, under_way
+from invoices.services.issuing import expire
 from invoices.services.reminding import next_step, overdue_from, reminders, write_mailing
 
 logger = structlog.get_logger(__name__)
@@ -58,7 +58,7 @@ def _step(tenant_id: UUID, invoice_id: UUID, now: dt.datetime) -> bool:
         invoice = invoice_for_update(tenant_id=tenant_id, invoice_id=invoice_id)
         if not is_out_of_time(invoice, now):
             _mark_and_remind(invoice, now)
-        elif under_way(invoice):
+        elif under_way(invoice, now):
             # The payer was in time; what comes of it decides.
             invoice.next_step_at = now + LOOK_AGAIN_AFTER
             invoice.save(update_fields=["next_step_at"])

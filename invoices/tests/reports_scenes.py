@@ -14,7 +14,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from accounts.models import Account
-from core.errors import DomainError
+from core.errors import DomainError, InvalidState
 from identity.models import Tenant
 from invoices import services
 from invoices.models import CreditNoteRefund, CreditUse, Invoice
@@ -105,7 +105,7 @@ class BusyLife:
         found = Invoice.objects.filter(tenant=self.tenant).order_by("created_at", "pk")
         chosen = self.chance.choice(list(found.filter(status__in=statuses)) or [None])
         if chosen is None:
-            raise NothingToDo("No such invoice yet.")
+            raise InvalidState("No such invoice yet.")
         return chosen
 
     def _payable(self) -> Invoice:
@@ -230,9 +230,3 @@ class BusyLife:
 
     def _key(self) -> dict[str, Any]:
         return {"idempotency_key": fresh_key(), "now": self._now()}
-
-
-class NothingToDo(DomainError):
-    code = "nothing_to_do"
-    title = "Nothing is there for this act yet"
-    http_status = 409

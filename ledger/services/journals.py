@@ -106,5 +106,5 @@ def _is_of_invoice(original: Transaction) -> bool:
         original = queries.transaction_of(
             tenant_id=original.tenant_id, transaction_id=original.reverses_id
         )
-    is_of_payment = original.type in _OF_PAYMENTS and "payment_id" in original.metadata
-    return original.type in _OF_INVOICES or is_of_payment
+    names_one = not {"payment_id", "invoice_id"}.isdisjoint(original.metadata)
+    return original.type in _OF_INVOICES or (original.type in _OF_PAYMENTS and names_one)

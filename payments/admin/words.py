@@ -80,6 +80,11 @@ _EFFECTS = {
     ),
     (_ASKED, "payout"): _ASKS_AND_SENDS,
     (_ASKED, "refund"): _ASKS_AND_SENDS,
+    (_GIVEN_BACK, "payment"): (
+        "asks the gateway once more; if it does not know of the payment, or has said nothing for a"
+        " day, the payment is over. Should it have been paid all the same, that is taken when the"
+        " gateway says so."
+    ),
     (_GIVEN_BACK, "payout"): (
         "asks the gateway once more; if it does not know of the payout, the source has its money"
         " back. Refused if the gateway knows of it, or does not answer."

@@ -3,7 +3,7 @@ Every change of money's way in, out and across: transfers and cash, top-ups, pay
 refunds, payouts, the gateways they go through, and what is done where the books differ.
 """
 
-from payments.services.asking import gateways_for
+from payments.services.asking import gateways_for, refuse_real_cards
 from payments.services.calling_off import call_off, call_off_after_commit
 from payments.services.cash import (
     CashMovement,
@@ -100,6 +100,7 @@ __all__ = [
     "reconcile",
     "refund_payment",
     "refund_topup",
+    "refuse_real_cards",
     "resolve_discrepancy",
     "send_collection",
     "send_refund",

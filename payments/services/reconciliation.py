@@ -24,7 +24,7 @@ from ledger.queries import transaction_by_key
 from payments.gateways.port import GatewayFault, NoSuchObject, State
 from payments.gateways.registry import connect
 from payments.models import Discrepancy, GatewayConfiguration, Payment, Payout, Refund
-from payments.services.outcomes import deposit, deposit_key
+from payments.services.outcomes import deposit, deposit_key, fail
 from payments.services.payouts import ask_about_payout, end_payout
 from payments.services.refunds import ask_about_refund, end_refund, refund_payment
 from payments.services.steps import ask_about_payment
@@ -37,12 +37,14 @@ LOOK_BACK = dt.timedelta(days=3)
 # Of one gateway in one run; what is left over is said in the log, and waits a day.
 LOOKED_AT_MAX = 50_000
 _CHUNK = 500
+# A gateway that has said nothing for so long may be given up on.
+GIVEN_UP_AFTER = dt.timedelta(days=1)
 # By hand, from the screen: what is done, and what it says.
 RESOLUTIONS = {
     "asked_again": "Ask the gateway again",
     "deposited": "Try the deposit again",
     "refunded": "Pay the payer back",
-    "given_back": "It never arrived: give the account its money back",
+    "given_back": "It never arrived: end it, and give back what was taken for it",
     "accepted": "Accept the difference",
 }
 
@@ -282,7 +284,10 @@ def _act_on(found: Discrepancy, resolution: str, note: str, now: dt.datetime) ->
         after = deposit(payment_id=row.pk, now=now)
         if after.status != Payment.Status.DEPOSITED:
             raise InvalidState(f"The deposit was refused: {after.deposit_refusal or after.status}.")
+    elif row.purpose == Payment.Purpose.INVOICE and row.status == Payment.Status.DEPOSITED:
+        raise InvalidState("It has paid an invoice. Pay it back there, with a credit note.")
     else:
+        is_of_invoice = row.purpose == Payment.Purpose.INVOICE
         made = refund_payment(
             tenant_id=row.tenant_id,
             payment_id=row.pk,
@@ -291,7 +296,7 @@ def _act_on(found: Discrepancy, resolution: str, note: str, now: dt.datetime) ->
             # Another one for each that failed.
             idempotency_key=f"discrepancy {found.pk} {row.refunds.count()}",
             now=now,
-            only_undeposited=found.kind == Discrepancy.Kind.NOT_DEPOSITED,
+            only_undeposited=is_of_invoice or found.kind == Discrepancy.Kind.NOT_DEPOSITED,
         )
         if made.refund.status == Refund.Status.FAILED:
             raise InvalidState(f"The gateway refused the refund: {made.refund.failure_code}.")
@@ -299,8 +304,11 @@ def _act_on(found: Discrepancy, resolution: str, note: str, now: dt.datetime) ->
 
 def _give_back(row: Payment | Refund | Payout | None, note: str, now: dt.datetime) -> None:
     """End a refund or payout that never arrived, once the gateway does not know of it either."""
+    if isinstance(row, Payment):
+        _give_up(row, note, now)
+        return
     if not isinstance(row, Refund | Payout):
-        raise InvalidRequest("Only a refund or a payout can be given back.", field="resolution")
+        raise InvalidRequest("There is nothing that could be ended.", field="resolution")
     is_asked = row.gateway_configuration.gateway != GatewayConfiguration.Gateway.BANK_FILE
     try:
         if is_asked and isinstance(row, Refund):
@@ -317,6 +325,24 @@ def _give_back(row: Payment | Refund | Payout | None, note: str, now: dt.datetim
         end_refund(row, code="given_back", now=now)
     else:
         end_payout(row, code="given_back", detail=note, now=now)
+
+
+def _give_up(payment: Payment, note: str, now: dt.datetime) -> None:
+    """
+    End a payment that nobody can say anything of, so that it keeps nothing waiting any more. Should
+    it have been paid all the same, the gateway's word of that is taken as any other.
+    """
+    try:
+        payment = ask_about_payment(payment, now=now)
+    except NoAnswer as fault:
+        is_unknown_there = isinstance(fault.__cause__, NoSuchObject)
+        if not is_unknown_there and now < payment.waiting_since + GIVEN_UP_AFTER:
+            raise InvalidState(f"The gateway cannot be asked just now: {fault}") from fault
+    with transaction.atomic():
+        locked = Payment.objects.select_for_update(no_key=True).get(pk=payment.pk)
+        if locked.status not in (Payment.Status.CREATED, Payment.Status.UNKNOWN):
+            raise InvalidState(f"The gateway knows of it: it is {locked.status}.")
+        fail(locked, Payment.Status.FAILED, "given_up", note, now)
 
 
 def _ask_again(row: Payment | Refund | Payout | None, now: dt.datetime) -> None:
