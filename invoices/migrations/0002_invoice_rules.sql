@@ -210,6 +210,9 @@ END
 $$;
 CREATE TRIGGER installment_rules BEFORE UPDATE ON invoices_installment
     FOR EACH ROW EXECUTE FUNCTION invoices_installment_rules();
+CREATE TRIGGER installment_begins_unpaid BEFORE INSERT ON invoices_installment FOR EACH ROW
+    WHEN (NEW.paid_amount <> 0 OR NEW.credited_amount <> 0)
+    EXECUTE FUNCTION florin_refuse('installment_begins_unpaid', 'an installment begins as unpaid');
 CREATE TRIGGER installments_never_truncated BEFORE TRUNCATE ON invoices_installment FOR EACH STATEMENT
     EXECUTE FUNCTION florin_refuse('installments_never_truncated', 'installments are kept for ever');
 

@@ -239,6 +239,9 @@ class CreditNote(models.Model):
                 )
                 & Q(amount=F("owed_amount") + F("refund_amount")),
             ),
+            models.UniqueConstraint(
+                name="credit_note_transaction_unique", fields=["transaction_id"]
+            ),
             models.UniqueConstraint(name="credit_note_number_unique", fields=["tenant", "number"]),
             models.UniqueConstraint(
                 name="credit_note_idempotency_key_unique", fields=["tenant", "idempotency_key"]

@@ -54,8 +54,8 @@ def apply_credit(
     def apply() -> Invoice:
         with transaction.atomic():
             invoice = invoice_for_update(tenant_id=tenant_id, invoice_id=invoice_id)
-            earlier = invoice.receipts.filter(
-                idempotency_key__startswith=f"{idempotency_key} credit "
+            earlier = Receipt.objects.filter(
+                tenant_id=tenant_id, idempotency_key=f"{idempotency_key} credit 0"
             ).first()
             if earlier is not None:
                 if bytes(earlier.request_fingerprint) != asked:
@@ -96,7 +96,10 @@ def use_credit(
     """
     wanted = min(invoice.amount_due, invoice.amount_due if up_to is None else up_to)
     used = 0
-    for credit in credits_for(invoice).select_for_update(no_key=True, of=("self",)):
+    # What a caller's key is looked for by; else nobody asks for it again.
+    by = idempotency_key or str(new_id())
+    credits_left = credits_for(invoice).select_for_update(no_key=True, of=("self",))
+    for number, credit in enumerate(credits_left):
         piece = min(wanted - used, credit.remaining_amount)
         if not piece:
             break
@@ -118,7 +121,7 @@ def use_credit(
                 amount=piece,
                 transaction_id=posted.id,
                 received_on=invoice.tenant.day_of(now),
-                idempotency_key=f"{idempotency_key or invoice.pk} {key}"[:300],
+                idempotency_key=f"{by} credit {number}",
                 request_fingerprint=request_fingerprint or fingerprint("use credit", key),
                 gateway=figures.FROM_CREDIT,
             ),
