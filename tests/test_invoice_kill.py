@@ -19,7 +19,7 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from identity.models import Tenant
-from invoices.errors import InvoiceNotPayable
+from invoices.errors import InvoiceNotPayable, PaymentInProgress
 from invoices.models import Checkout, Credit, CreditNote, Invoice, Receipt
 from invoices.services import (
     Choice,
@@ -39,6 +39,7 @@ from tests.test_kill_matrix import Mortal, recover
 pytestmark = pytest.mark.django_db(transaction=True)
 
 TOTAL, OVER = 1_130_000, 70_000
+TRIES_MAX = 3
 CLAIM = {"revenue": 1_000_000, "tax": 100_000, "fees": 30_000}
 # Whose credit pays no other invoice.
 NOBODY = Customer(name="Budi")
@@ -51,8 +52,8 @@ MOMENTS_MIN = {"pay": 35, "refund": 35, "pay_offline": 12, "finalize": 8}
 
 def _pay(order: dict[str, Any]) -> None:
     card = CardData(GOOD_CARD, 12, 2099, "123")
-    # Whoever tries again once it is paid is told so.
-    with contextlib.suppress(InvoiceNotPayable):
+    # Whoever tries again is told that it is paid, or that it is being paid.
+    with contextlib.suppress(InvoiceNotPayable, PaymentInProgress):
         open_checkout(token=order["token"], choice=Choice(card=card), now=timezone.now())
 
 
@@ -103,6 +104,8 @@ _PROGRAM = (
 @pytest.fixture
 def mortal(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mortal]:
     start = subprocess.Popen
+    # However slow the machine is: only what is killed is to end early.
+    monkeypatch.setenv("DATABASE_POOL_TIMEOUT_S", "30")
 
     def start_ours(_: list[str], **options: Any) -> Any:
         return start([sys.executable, "-c", _PROGRAM], **options)
@@ -144,10 +147,13 @@ def test_paying_by_card(mortal: Mortal, sandbox: Sandbox, shop: Tenant) -> None:
         moments, is_done = mortal.does("pay", dies_at=dies_at, **order)
         recover(sandbox)
         # The payer looks again, and pays if it is not paid.
-        mortal.does("pay", **order)
-        recover(sandbox)
+        for _ in range(TRIES_MAX):
+            mortal.does("pay", **order)
+            recover(sandbox)
+            invoice.refresh_from_db()
+            if invoice.status == "fully_paid":
+                break
 
-        invoice.refresh_from_db()
         assert (invoice.status, invoice.amount_due) == ("fully_paid", 0), dies_at
         attempts = Checkout.objects.filter(invoice=invoice)
         payments = Payment.objects.filter(pk__in=attempts.values_list("payment_id"))
