@@ -185,6 +185,7 @@ class CreditUse(models.Model):
         ]
         indexes = [
             models.Index(name="credit_use_list_idx", fields=["tenant", "id"]),
+            models.Index(name="credit_use_key_idx", fields=["tenant", "idempotency_key"]),
             models.Index(name="credit_use_credit_idx", fields=["credit", "id"]),
             models.Index(
                 name="credit_use_refund_idx",

@@ -168,9 +168,7 @@ def refund_credit(
             lock_payments(tenant_id, invoice_id)
             invoice = invoice_for_update(tenant_id=tenant_id, invoice_id=invoice_id)
             earlier = CreditUse.objects.filter(
-                tenant_id=tenant_id,
-                credit__invoice=invoice,
-                idempotency_key=f"refund {idempotency_key}",
+                tenant_id=tenant_id, idempotency_key=f"refund {idempotency_key}"
             )
             if earlier:
                 if any(bytes(use.request_fingerprint) != asked for use in earlier):

@@ -62,15 +62,16 @@ def credited(invoice: Invoice, amount: int | None = None) -> MadeCreditNote:
 
 
 def credit_paid_back(
-    invoice: Invoice, amount: int | None = None, reason: str = "x"
+    invoice: Invoice, amount: int | None = None, reason: str = "x", **more: Any
 ) -> CreditRefund:
+    values: dict[str, Any] = {"idempotency_key": making.fresh_key(), **more}
     return services.refund_credit(
         tenant_id=invoice.tenant_id,
         invoice_id=invoice.pk,
         amount=amount,
         reason=reason,
-        idempotency_key=making.fresh_key(),
         now=timezone.now(),
+        **values,
     )
 
 
@@ -376,6 +377,16 @@ def test_a_key_of_one_invoice_is_refused_for_another(shop: Tenant) -> None:
 
     with pytest.raises(IdempotencyConflict):
         credit_applied(second, 20_000, idempotency_key="one")
+
+
+def test_a_key_of_one_refund_is_refused_for_another_invoices(shop: Tenant) -> None:
+    first, second = issued(shop), issued(shop)
+    for invoice in (first, second):
+        pay_offline(invoice, TOTAL + 50_000)
+    credit_paid_back(first, 20_000, idempotency_key="one")
+
+    with pytest.raises(IdempotencyConflict):
+        credit_paid_back(second, 20_000, idempotency_key="one")
 
 
 def test_credit_that_came_by_hand_goes_back_by_hand(shop: Tenant) -> None:
