@@ -21,13 +21,17 @@ _ROLE = Account.Role
 CARD_HELD_FOR = dt.timedelta(minutes=5)
 
 
-def post_claim(invoice: Invoice, now: dt.datetime) -> None:
-    """Post what the invoice claims, as the transaction that it names."""
-    claim = claim_of(invoice)
+def claim_accounts(invoice: Invoice, now: dt.datetime) -> dict[str, UUID]:
+    """Return the accounts that a claim is posted to. Locks nothing: asked for before what does."""
     roles = (_ROLE.RECEIVABLE, _ROLE.REVENUE, _ROLE.TAX, _ROLE.FEES)
-    account = internal_accounts(
+    return internal_accounts(
         tenant_id=invoice.tenant_id, roles=roles, currency=invoice.currency, now=now
     )
+
+
+def post_claim(invoice: Invoice, account: dict[str, UUID], now: dt.datetime) -> None:
+    """Post what the invoice claims, as the transaction that it names, to claim_accounts."""
+    claim = claim_of(invoice)
     legs = (
         (_ROLE.RECEIVABLE, -claim.total),
         (_ROLE.REVENUE, claim.net),
@@ -73,7 +77,7 @@ def revive(invoice: Invoice, now: dt.datetime) -> None:
     invoice.transaction_id, invoice.void_transaction_id = new_id(), None
     invoice.status, invoice.updated_at = _S.PENDING, now
     invoice.save()
-    post_claim(invoice, now)
+    post_claim(invoice, claim_accounts(invoice, now), now)
     record_change(
         tenant_id=invoice.tenant_id,
         action="invoice.revived",

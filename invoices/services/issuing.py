@@ -6,15 +6,21 @@ import datetime as dt
 from uuid import UUID
 
 import structlog
-from django.db import transaction
+from django.db import connection, transaction
 
 from core.changes import record_change
 from core.database import repeating
 from core.errors import DomainError, InvalidState
 from core.ids import new_id
 from invoices.models import Invoice
-from invoices.queries import installments_of, invoice_for_update, settings_of
-from invoices.services.claims import close_pages, post_claim, take_out_of_books, under_way
+from invoices.queries import credits_for, installments_of, invoice_for_update, settings_of
+from invoices.services.claims import (
+    claim_accounts,
+    close_pages,
+    post_claim,
+    take_out_of_books,
+    under_way,
+)
 from invoices.services.credit import use_credit
 from invoices.services.reminding import next_step, write_mailing
 from payments.services import call_off_after_commit
@@ -58,10 +64,11 @@ def issue(invoice: Invoice, now: dt.datetime) -> None:
     invoice.status, invoice.finalized_at, invoice.updated_at = _S.PENDING, now, now
     invoice.transaction_id = new_id()
     invoice.next_step_at = next_step(invoice, installments_of(invoice), settings=settings, now=now)
-    invoice.save()
-    # The database has given it.
-    invoice.refresh_from_db(fields=["number"])
-    post_claim(invoice, now)
+    account = claim_accounts(invoice, now)
+    has_credit = settings.uses_credit and credits_for(invoice).exists()
+    # From here on other finalisations of the tenant wait: four round trips and the commit.
+    _take_number(invoice)
+    post_claim(invoice, account, now)
     record_change(
         tenant_id=invoice.tenant_id,
         action="invoice.finalized",
@@ -70,8 +77,26 @@ def issue(invoice: Invoice, now: dt.datetime) -> None:
         before={"status": _S.DRAFT.value},
         after={"status": invoice.status.value, "number": invoice.number},
     )
-    if settings.uses_credit:
+    if has_credit:
         _use_credit_if_possible(invoice, now)
+
+
+def _take_number(invoice: Invoice) -> None:
+    """Save a draft as pending; the database gives it its number."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE invoices_invoice SET status = %s, finalized_at = %s, updated_at = %s,"
+            " transaction_id = %s, next_step_at = %s WHERE id = %s RETURNING number",
+            [
+                _S(invoice.status).value,
+                invoice.finalized_at,
+                invoice.updated_at,
+                invoice.transaction_id,
+                invoice.next_step_at,
+                invoice.pk,
+            ],
+        )
+        [invoice.number] = cursor.fetchone()
 
 
 def _use_credit_if_possible(invoice: Invoice, now: dt.datetime) -> None:
