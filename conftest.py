@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
-from django.conf import LazySettings
+from django.conf import LazySettings, settings
+from django.db import transaction
 from django.db.backends.postgresql.operations import DatabaseOperations
+from django.test import override_settings
 from django.utils import timezone
 
 from identity import queries as identity_queries
@@ -18,6 +20,11 @@ from payments.gateways.sandbox.simulator import running_simulator
 from tests import gateways, making
 from tests.contract import ContractClient
 from webhooks.queries import forget_receivers
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 @pytest.fixture(scope="session")
@@ -48,10 +55,11 @@ def _strangers_are_not_counted(settings: LazySettings) -> None:
     settings.RATE_LIMIT_ANONYMOUS = 0
 
 
-@pytest.fixture(autouse=True)
-def _passwords_are_quick(settings: LazySettings) -> None:
+@pytest.fixture(scope="session", autouse=True)
+def _passwords_are_quick() -> Iterator[None]:
     """A good hash takes half a second, and hundreds of tests make people."""
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    with override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"]):
+        yield
 
 
 @pytest.fixture
@@ -90,6 +98,28 @@ def sandbox(simulator_url: str, settings: LazySettings) -> Iterator[gateways.San
     made = gateways.Sandbox(simulator_url, settings)
     made.reset()
     yield made
+    made.http.close()
+
+
+@pytest.fixture(scope="module")
+def kept_tenant(django_db_setup: None, django_db_blocker: Any) -> Iterator[Tenant]:
+    """
+    A tenant for all tests of a module, in one transaction around them.
+
+    What a module's fixtures make in its name is there for each test; what a test does is undone.
+    """
+    with django_db_blocker.unblock(), transaction.atomic():
+        yield create_tenant(name="Kopi Bank", now=timezone.now())
+        transaction.set_rollback(True)
+
+
+@pytest.fixture(scope="module")
+def kept_sandbox(simulator_url: str) -> Iterator[gateways.Sandbox]:
+    """The simulator for all tests of a module. It keeps what each of them does there."""
+    with override_settings():
+        made = gateways.Sandbox(simulator_url, settings)
+        made.reset()
+        yield made
     made.http.close()
 
 

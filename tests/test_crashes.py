@@ -22,7 +22,7 @@ from ops import processes
 from ops.files import read_variables
 from tests.checkout import STOP_TIMEOUT_S, Checkout, fresh_checkout
 
-pytestmark = pytest.mark.crash
+pytestmark = [pytest.mark.crash, pytest.mark.long]
 
 TRANSFERS = 1000
 CALLERS = 8

@@ -19,8 +19,14 @@ from tests.sweeping import CASES, Case, Route, World
 KEYED = sorted(route for route in CASES if route[0] == "post" and not CASES[route].is_public)
 
 
-@pytest.fixture
-def world(tenant: Tenant, api: ContractClient, sandbox: gateways.Sandbox) -> World:
+@pytest.fixture(scope="module")
+def tenant(kept_tenant: Tenant) -> Tenant:
+    return kept_tenant
+
+
+@pytest.fixture(scope="module")
+def kept_world(tenant: Tenant, kept_sandbox: gateways.Sandbox) -> World:
+    api = making.api_client(tenant)
     account = making.open_account(tenant, balance=1_000)
     other, frozen, empty = (making.open_account(tenant) for _ in range(3))
     api.post_once(f"/accounts/{frozen.pk}/freeze", {"reason": "x"})
@@ -35,6 +41,11 @@ def world(tenant: Tenant, api: ContractClient, sandbox: gateways.Sandbox) -> Wor
         **gateways.one_of_everything(tenant, account),
     }
     return World(ids, refresh="")
+
+
+@pytest.fixture
+def world(kept_world: World, db: None) -> World:
+    return kept_world
 
 
 def post(client: ContractClient, route: Route, world: World, body: Any, key: str) -> Any:
@@ -138,6 +149,7 @@ def test_answers_are_kept_for_a_day(api: ContractClient) -> None:
 
 
 def test_old_answers_are_purged_in_batches(api: ContractClient) -> None:
+    IdempotencyRecord.objects.all().delete()
     for number in range(3):
         api.post_once("/accounts", {"type": "checking", "currency": "USD"}, key=f"k{number}")
     assert purge_expired(now=timezone.now(), limit=10) == 0

@@ -46,7 +46,7 @@ from webhooks import services
 from webhooks.models import InboundAttempt, InboundEvent
 from webhooks.services import LEASE_S, RETRY_AFTER_S, process_due_events
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.long, pytest.mark.django_db(transaction=True)]
 
 GATEWAYS = ["sandbox", "xendit", "midtrans"]
 AMOUNT = 5000

@@ -36,7 +36,7 @@ from tests.gateways import GOOD_CARD, Sandbox
 from tests.invoicing import assert_books_agree, books, draft, issued, pay
 from tests.test_kill_matrix import Mortal, recover
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.long, pytest.mark.django_db(transaction=True)]
 
 TOTAL, OVER = 1_130_000, 70_000
 TRIES_MAX = 3

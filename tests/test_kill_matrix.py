@@ -27,7 +27,7 @@ from tests.gateways import Sandbox, steps_at
 from tests.serving import database_url
 from webhooks.services import process_due_events
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.long, pytest.mark.django_db(transaction=True)]
 
 AMOUNT = 5_000
 # Fewer would mean that the harness no longer sees what it should.

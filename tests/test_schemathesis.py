@@ -20,9 +20,10 @@ from tests.contract import document
 from tests.serving import web_server
 
 RULES = Path(__file__).with_name("schemathesis.toml")
-TIMEOUT_S = 300
+# Four times what a slow machine was seen to take.
+TIMEOUT_S = 1_200
 # The same ones at each run: what they find is then found again.
-SEED, EXAMPLES = "1", "25"
+SEED, EXAMPLES = "1", "12"
 
 WITHOUT_LIMITS = {
     "RATE_LIMIT": "0",
@@ -76,6 +77,7 @@ def config(tenant: Tenant, sandbox: gateways.Sandbox, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.long
 @pytest.mark.django_db(transaction=True)
 def test_every_operation_keeps_to_the_document(
     tenant: Tenant, sandbox: gateways.Sandbox, config: Path, tmp_path: Path

@@ -44,13 +44,18 @@ QUERIES_MAX: dict[type[Model], int] = {Invoice: 26, DailyFigures: 22}
 MODELS = sorted(admin.site._registry, key=lambda model: model._meta.label)
 
 
+@pytest.fixture(scope="module")
+def tenant(kept_tenant: Tenant) -> Tenant:
+    return kept_tenant
+
+
 @pytest.fixture
-def root(tenant: Tenant) -> Client:
+def root(db: None, tenant: Tenant) -> Client:
     return signed_in(tenant, "admin", is_superuser=True)
 
 
-@pytest.fixture
-def one_of_each(tenant: Tenant, sandbox: Sandbox) -> None:
+@pytest.fixture(scope="module")
+def one_of_each(tenant: Tenant, kept_sandbox: Sandbox) -> None:
     account = open_account(tenant, balance=1_000, metadata={"a": "b"})
     place_hold(
         tenant_id=tenant.pk,
@@ -61,7 +66,7 @@ def one_of_each(tenant: Tenant, sandbox: Sandbox) -> None:
         now=timezone.now(),
     )
     create_api_key(tenant_id=tenant.pk, name="k", scopes=["read"], now=timezone.now())
-    _one_of_each_payment(tenant, sandbox)
+    _one_of_each_payment(tenant, kept_sandbox)
     _one_of_each_of_invoices(tenant)
 
 

@@ -14,7 +14,7 @@ from ops import processes
 from ops.files import read_variables
 from tests.checkout import START_TIMEOUT_S, STOP_TIMEOUT_S, Checkout, fresh_checkout
 
-pytestmark = pytest.mark.crash
+pytestmark = [pytest.mark.crash, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

@@ -57,8 +57,15 @@ GUARDED = {
 }
 
 
-@pytest.fixture
-def world(tenant: Tenant, api: ContractClient, sandbox: gateways.Sandbox) -> World:
+@pytest.fixture(scope="module")
+def tenant(kept_tenant: Tenant) -> Tenant:
+    return kept_tenant
+
+
+@pytest.fixture(scope="module")
+def kept_world(tenant: Tenant, kept_sandbox: gateways.Sandbox) -> World:
+    """Made once: there are a thousand requests to make of it, and hardly one changes it."""
+    api = making.api_client(tenant)
     ada = making.person(tenant, Role.CUSTOMER, password=PASSWORD)
     refresh = making.tokens_of(ada).refresh
     account = making.open_account(tenant, balance=1000, owner_id=ada.pk)
@@ -82,6 +89,11 @@ def world(tenant: Tenant, api: ContractClient, sandbox: gateways.Sandbox) -> Wor
         **gateways.one_of_everything(tenant, account),
     }
     return World(ids, refresh)
+
+
+@pytest.fixture
+def world(kept_world: World, db: None) -> World:
+    return kept_world
 
 
 def ask(client: ContractClient, route: Route, world: World, case: Case | None = None) -> Any:
