@@ -27,6 +27,7 @@ _TRANSFERS = Path(__file__).with_name("transfers.lua")
 _READS = Path(__file__).with_name("reads.lua")
 _REPORT = Path(__file__).with_name("report.lua")
 _START_TIMEOUT_S = 30
+_ANSWER_TIMEOUT_S = 30
 
 
 def wrk() -> str | None:
@@ -160,7 +161,8 @@ def serve_and_load(
     """
     with serve(settings, env) as url:
         command = [wrk() or "wrk", "-t", "1", "-c", str(connections), "-s", str(script)]
-        command += ["--latency"]
+        # A slow answer is slow, not a failure.
+        command += ["--latency", "--timeout", f"{_ANSWER_TIMEOUT_S}s"]
         # Once briefly, so that connections, plans and caches are there.
         for duration in (1, seconds):
             done = subprocess.run(

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import psycopg
 from django.db import DatabaseError, IntegrityError, connection, transaction
+from django.db.models import Model, QuerySet
 
 from core.errors import DomainError
 
@@ -60,6 +61,20 @@ def sql_text_array(items: Sequence[str | None]) -> str | None:
         for item in items
     ]
     return sql_array(quoted) if any(item is not None for item in items) else None
+
+
+def remember(instance: Model, **related: Sequence[Model]) -> None:
+    """
+    Have `instance` know rows that belong to it, by the name of the relation, as if prefetched.
+
+    For what the caller has just written, or knows to be nothing, and would else read back.
+    """
+    known: dict[str, QuerySet[Model]] = instance.__dict__.setdefault(
+        "_prefetched_objects_cache", {}
+    )
+    for name, rows in related.items():
+        known[name] = getattr(instance, name).all()
+        known[name]._result_cache = list(rows)
 
 
 @contextmanager

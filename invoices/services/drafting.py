@@ -13,7 +13,7 @@ from django.db import transaction
 from accounts.models import Account
 from accounts.queries import account_of
 from core.changes import record_change
-from core.database import refusing, repeating
+from core.database import refusing, remember, repeating
 from core.errors import AlreadyExists, InvalidRequest, InvalidState, NotFound
 from core.ids import new_id
 from core.money import AMOUNT_MAX, format_money
@@ -115,7 +115,7 @@ def create_invoice(
     Make an invoice: a draft, or finalised at once.
 
     Writes the invoice, its lines and installments, an event and an audit record; eight round trips,
-    and ten more where it is finalised.
+    and seven more where it is finalised.
 
     :raises InvalidRequest: amounts, dates or a schedule that cannot be
     :raises ScheduleMismatch: installments that do not add up
@@ -130,12 +130,7 @@ def create_invoice(
         with refusing({_TAKEN: _taken()}), transaction.atomic():
             tenant = Tenant.objects.get(pk=tenant_id)
             invoice = Invoice(id=new_id(), tenant=tenant, created_at=now)
-            lines, installments = _fill(invoice, new, now)
-            invoice.save(force_insert=True)
-            _save_parts(invoice, lines, installments)
-            _record(invoice, "invoice.created", now)
-            if is_final:
-                issue(invoice, now)
+            _save_new(invoice, new, now, is_final=is_final)
         return invoice
 
     return repeating(create)
@@ -170,12 +165,7 @@ def create_supplementary(
             if parent.status not in open_ones:
                 raise InvalidState(f"The invoice is {parent.status}; make a new one instead.")
             invoice = Invoice(id=new_id(), tenant=parent.tenant, parent=parent, created_at=now)
-            lines, installments = _fill(invoice, _inheriting(parent, new), now)
-            invoice.save(force_insert=True)
-            _save_parts(invoice, lines, installments)
-            _record(invoice, "invoice.created", now, parent_id=str(parent.pk))
-            if is_final:
-                issue(invoice, now)
+            _save_new(invoice, _inheriting(parent, new), now, is_final=is_final)
         return invoice
 
     return repeating(create)
@@ -199,7 +189,8 @@ def change_draft(
         if new.currency != invoice.currency:
             raise InvalidState("An invoice keeps its currency. Void it, and make another.")
         wanted = new if invoice.parent is None else _inheriting(invoice.parent, new)
-        lines, installments = _fill(invoice, wanted, now)
+        settings = settings_of(tenant_id=tenant_id)
+        lines, installments = _fill(invoice, wanted, settings, now)
         invoice.line_items.all().delete()
         invoice.installments.all().delete()
         invoice.save()
@@ -208,11 +199,24 @@ def change_draft(
     return invoice
 
 
+def _save_new(invoice: Invoice, new: NewInvoice, now: dt.datetime, *, is_final: bool) -> None:
+    settings = settings_of(tenant_id=invoice.tenant_id)
+    lines, installments = _fill(invoice, new, settings, now)
+    invoice.save(force_insert=True)
+    _save_parts(invoice, lines, installments)
+    parent = {} if invoice.parent is None else {"parent_id": str(invoice.parent.pk)}
+    _record(invoice, "invoice.created", now, **parent)
+    if is_final:
+        issue(invoice, installments, settings=settings, now=now)
+    if not invoice.paid_amount:
+        # Whoever shows it next need not ask for what was just written.
+        remember(invoice, line_items=lines, installments=installments, supplements=())
+
+
 def _fill(
-    invoice: Invoice, new: NewInvoice, now: dt.datetime
+    invoice: Invoice, new: NewInvoice, settings: InvoiceSettings, now: dt.datetime
 ) -> tuple[list[LineItem], list[Installment]]:
     """Work everything out and put it on the invoice; return its lines and installments, unsaved."""
-    settings = settings_of(tenant_id=invoice.tenant_id)
     today = invoice.tenant.day_of(now)
     lines = _lines(invoice, new.lines)
     invoice.currency = new.currency

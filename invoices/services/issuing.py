@@ -3,6 +3,7 @@ From draft to claim, and its end: finalise, send, void, expire, open again.
 """
 
 import datetime as dt
+from collections.abc import Sequence
 from uuid import UUID
 
 import structlog
@@ -12,7 +13,7 @@ from core.changes import record_change
 from core.database import repeating
 from core.errors import DomainError, InvalidState
 from core.ids import new_id
-from invoices.models import Invoice
+from invoices.models import Installment, Invoice, InvoiceSettings
 from invoices.queries import credits_for, installments_of, invoice_for_update, settings_of
 from invoices.services.claims import (
     claim_accounts,
@@ -47,23 +48,33 @@ def finalize_invoice(*, tenant_id: UUID, invoice_id: UUID, now: dt.datetime) -> 
                 return invoice
             if invoice.status != _S.DRAFT:
                 raise InvalidState("The draft was voided.")
-            issue(invoice, now)
+            issue(
+                invoice,
+                installments_of(invoice),
+                settings=settings_of(tenant_id=tenant_id),
+                now=now,
+            )
         return invoice
 
     return repeating(finalize)
 
 
-def issue(invoice: Invoice, now: dt.datetime) -> None:
+def issue(
+    invoice: Invoice,
+    installments: Sequence[Installment],
+    *,
+    settings: InvoiceSettings,
+    now: dt.datetime,
+) -> None:
     """Finalise a draft that the caller has locked, or has just made."""
     tenant = invoice.tenant
     if invoice.due_date < tenant.day_of(now):
         raise InvalidState(f"It would be due on {invoice.due_date}, which is past.")
     if invoice.expires_at is not None and invoice.expires_at <= now:
         raise InvalidState("It would expire at once: its time to be paid is past.")
-    settings = settings_of(tenant_id=invoice.tenant_id)
     invoice.status, invoice.finalized_at, invoice.updated_at = _S.PENDING, now, now
     invoice.transaction_id = new_id()
-    invoice.next_step_at = next_step(invoice, installments_of(invoice), settings=settings, now=now)
+    invoice.next_step_at = next_step(invoice, installments, settings=settings, now=now)
     account = claim_accounts(invoice, now)
     has_credit = settings.uses_credit and credits_for(invoice).exists()
     # From here on other finalisations of the tenant wait: four round trips and the commit.
