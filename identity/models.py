@@ -13,6 +13,8 @@ from django.db.models import Q
 from django.db.models.functions import Lower
 from django.utils import timezone
 
+from core.calendars.zones import zone_of
+from core.errors import InvalidRequest
 from core.ids import new_id
 from core.permissions import Role, Scope
 from core.versions import version_of
@@ -24,8 +26,10 @@ def check_time_zone(name: str) -> None:
 
     :raises ValidationError: there is not
     """
-    if name not in zoneinfo.available_timezones():
-        raise ValidationError(f"{name!r} is no time zone, such as Asia/Jakarta.")
+    try:
+        zone_of(name)
+    except InvalidRequest as refusal:
+        raise ValidationError(refusal.detail) from refusal
 
 
 class Tenant(models.Model):
