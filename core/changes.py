@@ -6,7 +6,7 @@ one round trip. Postings do neither here: the posting function writes their even
 transaction's own row says who made it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -15,7 +15,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import connection
 
 from core.caller import current_caller
-from core.database import sql_array
+from core.database import sql_array, sql_text_array
 
 _INSERT_RECORD = """
 INSERT INTO core_auditrecord (tenant_id, action, actor_id, object_id, object_ids, before, after,
@@ -85,6 +85,29 @@ def record_for_audit(
         reason=reason,
         now=now,
     )
+
+
+def record_events(
+    *,
+    tenant_id: UUID,
+    event_type: str,
+    events: Sequence[tuple[UUID, Mapping[str, Any]]],
+    now: datetime,
+) -> None:
+    """Write many events of one type: of what (id), with its payload. One round trip."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO core_outboxevent (tenant_id, event_type, resource_id, payload, created_at)"
+            " SELECT %s, %s, e.id, e.payload, %s FROM unnest(%s::uuid[], %s::jsonb[])"
+            " e(id, payload)",
+            [
+                tenant_id,
+                event_type,
+                now,
+                sql_array([id_.hex for id_, _ in events]),
+                sql_text_array([_json(payload) for _, payload in events]),
+            ],
+        )
 
 
 def changed(

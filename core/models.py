@@ -122,7 +122,7 @@ class AuditBlock(models.Model):
 
 
 class SealCursor(models.Model):
-    """How far a stream is sealed. Moves with the block, in one transaction."""
+    """How far a follower has read, see core.following: of what is sealed, with the block."""
 
     stream = models.CharField(primary_key=True, max_length=32)
     # The highest number that was looked at.

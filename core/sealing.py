@@ -2,41 +2,27 @@
 The audit chain: rows that are written once are sealed, off the hot path, into blocks that each
 hold the hash of the one before. What is changed, taken out or slipped in afterwards shows.
 
-Written rows have numbers from a sequence, but commit in any order: a number that is missing now may
-still come. Such gaps are remembered until every transaction that might fill them has ended.
-
 A chain alone does not stop someone who can write all of it anew. Note its head outside the database
 (each block is logged) and have it checked: docs/audit.md.
 """
 
 import datetime as dt
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 import structlog
 from django.db import connection, transaction
 
-from core.models import AuditBlock, SealCursor
+from core.following import read_on
+from core.models import AuditBlock
 
 logger = structlog.get_logger(__name__)
 
 GENESIS = bytes(32)
 BLOCK_ROWS_MAX = 5_000
 DIGEST_BYTES = 32
-# Whoever took a number before it had a transaction id, which takes microseconds, has one by then:
-# all that may still fill the gap are open then, or before the id that we take then.
-_GAP_AGE_MIN_S = 60
-# No transaction of ours lives as long. After a restore into a new cluster the ids start afresh, and
-# only this lets a gap go.
-_GAP_AGE_MAX_S = 3_600
 # "fl" and "seal" in letters' numbers: any constant that nobody else locks.
 _LOCK = 0x666C7365
-
-# First and last number, when it was seen, and a transaction id that is above those of all who may
-# still fill it; 0: not known yet.
-Gap = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +49,6 @@ class Stream:
 
 
 _streams: dict[str, Stream] = {}
-_LAST_NUMBER = 2**63 - 1
 
 
 def register_stream(stream: Stream) -> None:
@@ -137,45 +122,11 @@ def _seal_block(stream: Stream, now: dt.datetime) -> tuple[int, bool]:
     with transaction.atomic():
         if not _is_ours_to_do():
             return 0, False
-        cursor, _ = SealCursor.objects.get_or_create(stream=stream.name)
-        # Before the rows are read: who ends in between is still counted as open.
-        oldest_open = _oldest_open_transaction()
-        late, gaps, is_more = _late(stream, [tuple(gap) for gap in cursor.gaps], now, oldest_open)
-        new = list(_written(stream, cursor.position + 1, _LAST_NUMBER))
-        rows = sorted(late + new)
-        position = new[-1][0] if new else cursor.position
-        numbers = [cursor.position, *(number for number, _ in new)]
-        seen_at = int(now.timestamp())
-        gaps += [
-            (one + 1, other - 1, seen_at, 0) for one, other in pairwise(numbers) if other > one + 1
-        ]
+        rows, is_more = read_on(stream.name, stream.new_sql, limit=BLOCK_ROWS_MAX, now=now)
         ids = [row_id for _, row_id in rows if row_id is not None]
         if ids:
             _append_block(stream, ids, now)
-        if rows or gaps != [tuple(gap) for gap in cursor.gaps]:
-            cursor.position, cursor.gaps = position, gaps
-            cursor.save()
-    return len(ids), is_more or len(new) == BLOCK_ROWS_MAX
-
-
-def _late(
-    stream: Stream, gaps: list[Gap], now: dt.datetime, oldest_open: int
-) -> tuple[list[tuple[int, str | None]], list[Gap], bool]:
-    """Return what has come in the gaps since, the gaps that are left, and whether there is more."""
-    late: list[tuple[int, str | None]] = []
-    left: list[Gap] = []
-    is_more = False
-    for gap in gaps:
-        rows = list(_written(stream, gap[0], gap[1]))
-        late += rows
-        # Cut off where the block is full: the rest has been written too, and is not yet read.
-        is_cut = len(rows) == BLOCK_ROWS_MAX
-        is_more = is_more or is_cut
-        for rest in _gaps_left(gap, [number for number, _ in rows]):
-            kept = rest if is_cut else _aged(rest, now, oldest_open)
-            if kept is not None:
-                left.append(kept)
-    return late, left, is_more
+    return len(ids), is_more
 
 
 def _append_block(stream: Stream, row_ids: list[str], now: dt.datetime) -> None:
@@ -208,44 +159,3 @@ def _is_ours_to_do() -> bool:
         cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [_LOCK])
         [taken] = cursor.fetchone() or [False]
     return bool(taken)
-
-
-def _oldest_open_transaction() -> int:
-    return _number("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
-
-
-def _own_transaction() -> int:
-    """Return our own transaction id: above that of whoever has one by now."""
-    return _number("SELECT pg_current_xact_id()::text::bigint")
-
-
-def _number(statement: str) -> int:
-    with connection.cursor() as cursor:
-        cursor.execute(statement)
-        [number] = cursor.fetchone() or [0]
-    return int(number)
-
-
-def _written(stream: Stream, first: int, last: int) -> Iterator[tuple[int, str | None]]:
-    with connection.cursor() as cursor:
-        cursor.execute(stream.new_sql, [first, last, BLOCK_ROWS_MAX])
-        yield from cursor.fetchall()
-
-
-def _gaps_left(gap: Gap, filled: list[int]) -> Iterator[Gap]:
-    """Yield the gap without the numbers that have come since."""
-    first, last, seen_at, precedes = gap
-    for one, other in pairwise([first - 1, *sorted(filled), last + 1]):
-        if other > one + 1:
-            yield one + 1, other - 1, seen_at, precedes
-
-
-def _aged(gap: Gap, now: dt.datetime, oldest_open: int) -> Gap | None:
-    """Return the gap with what is known of it by now; None: nothing can fill it any more."""
-    first, last, seen_at, precedes = gap
-    age_s = now.timestamp() - seen_at
-    if age_s > _GAP_AGE_MAX_S or (precedes and oldest_open >= precedes):
-        return None
-    if age_s > _GAP_AGE_MIN_S and not precedes:
-        return first, last, seen_at, _own_transaction()
-    return gap
