@@ -215,6 +215,8 @@ CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 10
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {
+    "run recurring payments": {"task": "payments.run_recurring_payments", "schedule": 5.0},
+    "look for salaries": {"task": "payments.look_for_salaries", "schedule": 5.0},
     "expire due holds": {"task": "ledger.expire_due_holds", "schedule": 60.0},
     "seal new rows": {"task": "core.seal_new_rows", "schedule": 5.0},
     # Both are also rung for: this finds what a lost ring was about, and what is due by time.

@@ -41,10 +41,17 @@ class Tenant(models.Model):
     time_zone = models.CharField(
         max_length=64, default="UTC", db_default="UTC", validators=[check_time_zone]
     )
+    # What its time is, for what falls due; null: the real one. For tests of integrations: it is set
+    # for a tenant that has no live credentials, and goes forward only.
+    test_clock = models.DateTimeField(null=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     def __str__(self) -> str:
         return self.name
+
+    def time_at(self, moment: dt.datetime) -> dt.datetime:
+        """Return what the time is for the tenant, when it really is `moment`."""
+        return self.test_clock or moment
 
     def day_of(self, moment: dt.datetime) -> dt.date:
         """Return the tenant's day of the moment."""

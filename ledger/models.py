@@ -48,6 +48,7 @@ class Transaction(models.Model):
         # What a customer no longer owes; and what was owed and paid with earlier credit.
         CREDIT_NOTE = "credit_note"
         CREDIT_USE = "credit_use"
+        RECURRING_PAYMENT = "recurring_payment"
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     tenant = models.ForeignKey(

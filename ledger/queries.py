@@ -53,6 +53,30 @@ TRANSACTIONS_TO_SEAL = Stream(
 )
 
 
+# The number of each event, and the transaction that it tells of; for core.following.
+TRANSACTIONS_TO_FOLLOW = (
+    "SELECT o.id, t.id FROM core_outboxevent o"
+    " LEFT JOIN ledger_transaction t ON t.id = o.resource_id"
+    " WHERE o.id BETWEEN %s AND %s ORDER BY o.id LIMIT %s"
+)
+LAST_EVENT = "SELECT coalesce(max(id), 0) FROM core_outboxevent"
+
+
+@dataclass(frozen=True, slots=True)
+class IncomingCredit:
+    """A credit of an account, and where it came from. Amount in minor units."""
+
+    transaction_id: UUID
+    type: str
+    account_id: UUID
+    # The account that was debited; None: several were.
+    sender_id: UUID | None
+    amount: int
+    currency: str
+    description: str
+    booked_at: dt.datetime
+
+
 @dataclass(frozen=True, slots=True)
 class BalanceAt:
     account_id: UUID
@@ -288,6 +312,49 @@ def transaction_in_full(
 def entries_of_transaction(*, transaction_id: UUID) -> list[Entry]:
     """Return the entries in order of leg."""
     return list(Entry.objects.filter(transaction_id=transaction_id).order_by("leg"))
+
+
+def credits_by(
+    *, transaction_ids: Iterable[UUID], account_ids: Iterable[UUID]
+) -> list[IncomingCredit]:
+    """Return what the transactions credited to the accounts, as booked. Two round trips."""
+    credits = (
+        Entry.objects.filter(
+            transaction_id__in=list(transaction_ids),
+            account_id__in=list(account_ids),
+            amount__gt=0,
+        )
+        .select_related("transaction")
+        .order_by("created_at", "transaction_id")
+    )
+    found = list(credits)
+    senders: dict[UUID, list[UUID]] = {}
+    debits = Entry.objects.filter(
+        transaction_id__in={each.transaction_id for each in found}, amount__lt=0
+    )
+    for transaction_id, account_id in debits.values_list("transaction_id", "account_id"):
+        senders.setdefault(transaction_id, []).append(account_id)
+    return [
+        IncomingCredit(
+            transaction_id=each.transaction_id,
+            type=each.transaction.type,
+            account_id=each.account_id,
+            sender_id=senders[each.transaction_id][0]
+            if len(senders.get(each.transaction_id, ())) == 1
+            else None,
+            amount=each.amount,
+            currency=each.currency,
+            description=each.transaction.description,
+            booked_at=each.created_at,
+        )
+        for each in found
+    ]
+
+
+def accounts_credited_by(*, transaction_ids: Iterable[UUID]) -> set[UUID]:
+    """Return the accounts that the transactions credited. One round trip."""
+    credits = Entry.objects.filter(transaction_id__in=list(transaction_ids), amount__gt=0)
+    return set(credits.values_list("account_id", flat=True))
 
 
 def reversal_of(*, transaction_id: UUID) -> Transaction | None:

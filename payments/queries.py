@@ -10,7 +10,7 @@ from accounts.models import Account
 from accounts.queries import owned_among
 from core.errors import NotFound
 from ledger import queries
-from payments.models import Payment, Payout, Refund
+from payments.models import Payment, Payout, RecurringPayment, RecurringRun, Refund
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,3 +132,52 @@ def _is_of(owner_id: UUID, tenant_id: UUID, column: str) -> Exists:
     return Exists(
         Account.objects.filter(pk=OuterRef(column), tenant_id=tenant_id, owner_id=owner_id)
     )
+
+
+_NO_RECURRING = "No such recurring payment."
+
+
+def recurring_payments_of(
+    *, tenant_id: UUID, owner_id: UUID | None = None
+) -> QuerySet[RecurringPayment]:
+    """Return the tenant's recurring payments, newest first; an owner's: from their accounts."""
+    found = RecurringPayment.objects.filter(tenant_id=tenant_id)
+    if owner_id is not None:
+        found = found.filter(source_account__owner_id=owner_id)
+    return found.order_by("-pk")
+
+
+def recurring_payment_of(
+    *, tenant_id: UUID, payment_id: UUID, owner_id: UUID | None = None
+) -> RecurringPayment:
+    """
+    Return the recurring payment.
+
+    :raises NotFound: unknown, another tenant's, or not from an account of the owner's
+    """
+    found = recurring_payments_of(tenant_id=tenant_id, owner_id=owner_id)
+    payment = found.filter(pk=payment_id).first()
+    if payment is None:
+        raise NotFound(_NO_RECURRING)
+    return payment
+
+
+def recurring_payment_for_update(
+    *, tenant_id: UUID, payment_id: UUID, owner_id: UUID | None = None
+) -> RecurringPayment:
+    """
+    Return the recurring payment, locked until the transaction ends; its runs are locked after it.
+
+    :raises NotFound: unknown, another tenant's, or not from an account of the owner's
+    """
+    found = recurring_payments_of(tenant_id=tenant_id, owner_id=owner_id)
+    locked = found.select_for_update(no_key=True, of=("self",)).select_related("tenant")
+    payment = locked.filter(pk=payment_id).first()
+    if payment is None:
+        raise NotFound(_NO_RECURRING)
+    return payment
+
+
+def runs_of(payment: RecurringPayment) -> QuerySet[RecurringRun]:
+    """Return its runs, the latest first."""
+    return payment.runs.order_by("-scheduled_for", "-pk")

@@ -1,5 +1,6 @@
 """Tenants, people, their sessions, and API keys: every change of them."""
 
+from identity.services.clocks import advance_test_clock, start_test_clock
 from identity.services.ending import end_sessions
 from identity.services.keys import (
     NOTED_EVERY,
@@ -46,6 +47,7 @@ __all__ = [
     "Enrolment",
     "IssuedKey",
     "Tokens",
+    "advance_test_clock",
     "authenticated_user",
     "begin_enrolment",
     "begin_session",
@@ -68,5 +70,6 @@ __all__ = [
     "set_password",
     "sign_in",
     "sign_out",
+    "start_test_clock",
     "tenant_named",
 ]

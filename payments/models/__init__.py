@@ -4,13 +4,17 @@ from payments.models.gateways import GatewayConfiguration
 from payments.models.payments import Payment, Refund
 from payments.models.payouts import Payout, PayoutBatch, PayoutReportFile
 from payments.models.reconciliation import Discrepancy
+from payments.models.recurring import CalendarDay, RecurringPayment, RecurringRun
 
 __all__ = [
+    "CalendarDay",
     "Discrepancy",
     "GatewayConfiguration",
     "Payment",
     "Payout",
     "PayoutBatch",
     "PayoutReportFile",
+    "RecurringPayment",
+    "RecurringRun",
     "Refund",
 ]

@@ -14,6 +14,7 @@ from core.money import format_money
 from ledger.services import Leg, PostedTransaction, Posting, post_one
 from payments.models import Discrepancy, Payout
 from payments.services.outcomes import QUESTIONS
+from payments.services.recurring.ending import end_of_payout
 from payments.services.waiting import (
     begin_waiting,
     came_right,
@@ -57,6 +58,7 @@ def move_payout(
     if status in (_S.FAILED, _S.RETURNED, _S.SETTLED):
         came_right(payout, *QUESTIONS, now=now)
     payout.save()
+    end_of_payout(payout, now=now)
     after: dict[str, object] = {"status": status.value}
     if payout.failure_code:
         after["failure_code"] = payout.failure_code

@@ -117,7 +117,7 @@ def make_payout(
     ).first()
     if earlier is not None:
         return _replayed(earlier, request_fingerprint)
-    beneficiary = _checked(request.beneficiary)
+    beneficiary = checked_beneficiary(request.beneficiary)
     source = account_of(
         tenant_id=tenant_id, account_id=request.source_account_id, owner_id=owner_id
     )
@@ -313,7 +313,7 @@ def _fingerprint(request: PayoutRequest) -> bytes:
     )
 
 
-def _checked(beneficiary: Beneficiary) -> Beneficiary:
+def checked_beneficiary(beneficiary: Beneficiary) -> Beneficiary:
     """
     Return the beneficiary with the account as the bank writes it.
 

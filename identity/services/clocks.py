@@ -1,0 +1,121 @@
+"""Test clocks: a tenant without live credentials may have its own time, and move it on."""
+
+import datetime as dt
+from uuid import UUID
+
+from django.db import connection, transaction
+from django.db.models import F, Value
+from django.db.models.functions import Greatest
+
+from core.changes import record_change
+from core.clock import Advanced, followers
+from core.errors import InvalidRequest, InvalidState
+from identity.models import ApiKey, Tenant
+
+# In one call; a year of daily payments is 365 steps, and each has its runs.
+ADVANCE_MAX = dt.timedelta(days=5 * 366)
+RUNS_MAX = 20_000
+STEPS_MAX = 5_000
+# "fl" and "cl" in letters' numbers; with the tenant: one moves its clock at a time.
+_LOCK = 0x666C636C
+
+
+def start_test_clock(*, tenant_id: UUID, at: dt.datetime | None, now: dt.datetime) -> Tenant:
+    """
+    Give the tenant a clock of its own, for good; it shows `at`, or what the time is.
+
+    From then on, what falls due by the calendar does so by this clock, and when it is moved on.
+
+    :raises InvalidState: it has live credentials, or has such a clock
+    :raises InvalidRequest: more than five years from now
+    """
+    time = at or now
+    if abs(time - now) > ADVANCE_MAX:
+        raise InvalidRequest("At most five years from now.", field="now")
+    with transaction.atomic():
+        tenant = Tenant.objects.select_for_update(no_key=True).get(pk=tenant_id)
+        if tenant.test_clock is not None:
+            raise InvalidState(f"Its clock shows {tenant.test_clock.isoformat()}; move it on.")
+        if ApiKey.objects.filter(
+            tenant_id=tenant_id, mode=ApiKey.Mode.LIVE, revoked_at=None
+        ).exists():
+            raise InvalidState("It has live API keys: its time is the real one.")
+        for follower in followers().values():
+            if obstacle := follower.obstacle(tenant_id):
+                raise InvalidState(obstacle)
+        tenant.test_clock = time
+        tenant.save(update_fields=["test_clock"])
+        for follower in followers().values():
+            follower.begin(tenant_id)
+        record_change(
+            tenant_id=tenant_id,
+            action="test_clock.started",
+            object_id=tenant_id,
+            now=now,
+            after={"test_clock": time},
+        )
+    return tenant
+
+
+def advance_test_clock(*, tenant_id: UUID, to: dt.datetime, now: dt.datetime) -> Advanced:
+    """
+    Move the tenant's clock on, and do what falls due on the way, each at its time.
+
+    After 20,000 runs it stops where it is and says so: call again to go on. What was done is done,
+    whatever stops it.
+
+    :raises InvalidState: no test clock, or somebody else moves it just now
+    :raises InvalidRequest: back in time, or more than five years at once
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s, hashtext(%s))", [_LOCK, str(tenant_id)])
+        [is_ours] = cursor.fetchone() or [False]
+        if not is_ours:
+            raise InvalidState("Its clock is being moved on. Wait until that has ended.")
+    try:
+        return _advance(tenant_id, to, now)
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_unlock(%s, hashtext(%s))", [_LOCK, str(tenant_id)])
+
+
+def _advance(tenant_id: UUID, to: dt.datetime, now: dt.datetime) -> Advanced:
+    began = Tenant.objects.get(pk=tenant_id).test_clock
+    if began is None:
+        raise InvalidState("It has no test clock: start one.")
+    if to < began:
+        raise InvalidRequest(f"It shows {began.isoformat()}; time goes forward.", field="to")
+    if to - began > ADVANCE_MAX:
+        raise InvalidRequest("At most five years at once.", field="to")
+    runs = dict.fromkeys(followers(), 0)
+    time, steps = began, 0
+    while True:
+        time = _set(tenant_id, min(_next_due(tenant_id, time) or to, to))
+        for name, follower in followers().items():
+            runs[name] += follower.run_due(tenant_id, time)
+        steps += 1
+        is_complete = time >= to and (_next_due(tenant_id, time) or to) >= to
+        if is_complete or sum(runs.values()) >= RUNS_MAX or steps >= STEPS_MAX:
+            break
+    with transaction.atomic():
+        record_change(
+            tenant_id=tenant_id,
+            action="test_clock.advanced",
+            object_id=tenant_id,
+            now=now,
+            before={"test_clock": began},
+            after={"test_clock": time, "runs": runs},
+        )
+    return Advanced(time, is_complete, runs)
+
+
+def _next_due(tenant_id: UUID, time: dt.datetime) -> dt.datetime | None:
+    """Return when something is due next, from the time on: what is overdue is due now."""
+    due = [follower.next_due(tenant_id) for follower in followers().values()]
+    return min((max(each, time) for each in due if each is not None), default=None)
+
+
+def _set(tenant_id: UUID, time: dt.datetime) -> dt.datetime:
+    Tenant.objects.filter(pk=tenant_id).update(test_clock=Greatest(F("test_clock"), Value(time)))
+    found = Tenant.objects.values_list("test_clock", flat=True).get(pk=tenant_id)
+    return found or time

@@ -1,0 +1,1 @@
+"""Payments that come again: their dates, what falls due, and how it is paid."""

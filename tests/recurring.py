@@ -1,0 +1,72 @@
+"""What tests of recurring payments are made of."""
+
+import datetime as dt
+from typing import Any
+from uuid import UUID
+
+from accounts.models import Account
+from identity.models import Tenant
+from payments.models import RecurringPayment, RecurringRun
+from payments.services import (
+    NewRecurringPayment,
+    Terms,
+    create_recurring_payment,
+    run_due_payments,
+)
+
+NOON = dt.time(12, 0)
+
+
+def utc(text: str) -> dt.datetime:
+    """Return the moment, such as 2026-03-31 or 2026-03-31T12:00."""
+    return dt.datetime.fromisoformat(text).replace(tzinfo=dt.UTC)
+
+
+def order(
+    source: Account,
+    destination: Account | None = None,
+    *,
+    now: dt.datetime,
+    beneficiary: Any = None,
+    gateway: str = "",
+    external_id: str | None = None,
+    **terms: Any,
+) -> RecurringPayment:
+    """Make a recurring payment: 100 each month at noon, unless the terms say otherwise."""
+    values: dict[str, Any] = {"frequency": "monthly", "run_at": NOON, **terms}
+    if not {"amount", "percent", "floor_amount"} & values.keys():
+        values["amount"] = 100
+    if values.get("salary") is not None and "frequency" not in terms:
+        values["frequency"] = ""
+    return create_recurring_payment(
+        tenant_id=source.tenant_id,
+        new=NewRecurringPayment(
+            source_account_id=source.pk,
+            currency=source.currency,
+            destination_account_id=None if destination is None else destination.pk,
+            beneficiary=beneficiary,
+            gateway=gateway,
+            external_id=external_id,
+            terms=Terms(**values),
+        ),
+        now=now,
+    )
+
+
+def run(now: dt.datetime, *, tenant: Tenant | None = None, limit: int = 10_000) -> int:
+    """Pay what is due at the moment."""
+    return run_due_payments(now=now, limit=limit, tenant_id=None if tenant is None else tenant.pk)
+
+
+def runs(payment: RecurringPayment | UUID) -> list[RecurringRun]:
+    """Return its runs, the first of them first."""
+    pk = payment if isinstance(payment, UUID) else payment.pk
+    return list(RecurringRun.objects.filter(recurring_payment_id=pk).order_by("scheduled_for"))
+
+
+def statuses(payment: RecurringPayment) -> list[str]:
+    return [str(each.status) for each in runs(payment)]
+
+
+def again(payment: RecurringPayment) -> RecurringPayment:
+    return RecurringPayment.objects.get(pk=payment.pk)
