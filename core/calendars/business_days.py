@@ -110,9 +110,7 @@ def _subdivisions() -> dict[str, frozenset[str]]:
 
 @lru_cache(maxsize=1024)
 def _days_off(country: str, subdivision: str | None, year: int) -> frozenset[dt.date]:
-    # The years beside it: New Year's Day on a Saturday gives the Friday before, of the old year.
-    years = range(year - 1, year + 2)
-    known = holidays.country_holidays(country, subdiv=subdivision, years=years)
+    known = holidays.country_holidays(country, subdiv=subdivision, years=year)
     first = dt.date(year, 1, 1)
     days = (first + dt.timedelta(days=n) for n in range(366))
     return frozenset(day for day in days if day.year == year and not known.is_working_day(day))

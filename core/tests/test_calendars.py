@@ -277,6 +277,31 @@ def test_an_rrule_with_numbered_and_plain_weekdays_gives_both() -> None:
     )
 
 
+def test_positions_are_given_in_the_order_of_days() -> None:
+    assert first_dates(rrule("FREQ=MONTHLY;BYDAY=MO,TU;BYSETPOS=2,9"), "2026-06-01", 2) == days(
+        "2026-06-02 2026-06-29"
+    )
+
+
+def test_what_its_interval_misses_from_one_day_may_come_from_another() -> None:
+    rule = rrule("FREQ=MONTHLY;INTERVAL=12;BYMONTH=6")
+
+    assert first_dates(rule, "2026-06-10", 2) == days("2026-06-10 2027-06-10")
+    with pytest.raises(InvalidRequest, match="From this day on"):
+        nominal_date(rule, dt.date(2026, 5, 10), 0)
+
+
+def test_a_search_ends_a_hundred_years_after_the_last_date_not_after_the_first() -> None:
+    assert nominal_date(rrule("FREQ=YEARLY"), dt.date(2026, 6, 1), 150) == dt.date(2176, 6, 1)
+
+
+def test_nothing_comes_before_the_anchor() -> None:
+    rule = rrule("FREQ=WEEKLY;BYDAY=MO,TH")
+
+    # A Wednesday, after the week's Monday.
+    assert following(rule, dt.date(2026, 6, 3), -1, dt.date(2026, 1, 1)) == dt.date(2026, 6, 4)
+
+
 def test_weeks_begun_before_the_anchor_count_as_whole_ones() -> None:
     # The week's second of Monday and Thursday is its Thursday, also when Monday is past.
     assert first_dates(rrule("FREQ=WEEKLY;BYDAY=MO,TH;BYSETPOS=2"), "2026-06-03", 2) == days(
