@@ -20,8 +20,8 @@ class Follower(Protocol):
     def next_due(self, tenant_id: UUID) -> dt.datetime | None:
         """Return when something is due next; None: nothing is."""
 
-    def run_due(self, tenant_id: UUID, now: dt.datetime) -> int:
-        """Do all that is due; return how much was done."""
+    def run_due(self, tenant_id: UUID, time: dt.datetime, now: dt.datetime) -> int:
+        """Do what is due at the time that the clock shows; `now` is the real one."""
 
     def obstacle(self, tenant_id: UUID) -> str:
         """Say why the tenant's time must stay the real one; empty: it need not."""

@@ -4,7 +4,8 @@ import datetime as dt
 from dataclasses import dataclass
 from uuid import UUID
 
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Count, Exists, Min, OuterRef, QuerySet, Sum
+from django.db.models.functions import TruncMonth
 
 from accounts.models import Account
 from accounts.queries import owned_among
@@ -176,6 +177,41 @@ def recurring_payment_for_update(
     if payment is None:
         raise NotFound(_NO_RECURRING)
     return payment
+
+
+def first_start_of_recurring_payments(*, tenant_id: UUID) -> dt.date | None:
+    """Return the day on which the tenant's first one starts; None: it has none."""
+    found = RecurringPayment.objects.filter(tenant_id=tenant_id)
+    first: dt.date | None = found.aggregate(first=Min("start_date"))["first"]
+    return first
+
+
+@dataclass(frozen=True, slots=True)
+class MonthOfRuns:
+    """What became of the runs of one month. `paid` is minor units."""
+
+    month: dt.date
+    runs_by_status: dict[str, int]
+    paid: int
+
+
+def runs_by_month(*, tenant_id: UUID) -> list[MonthOfRuns]:
+    """Return what became of the tenant's runs, by the month of their nominal date."""
+    found: dict[dt.date, MonthOfRuns] = {}
+    rows = (
+        RecurringRun.objects.filter(tenant_id=tenant_id)
+        .annotate(month=TruncMonth("nominal_date"))
+        .values_list("month", "status")
+        .annotate(runs=Count("id"), amount=Sum("amount"))
+        .order_by("month", "status")
+    )
+    for month, status, runs, amount in rows:
+        paid = amount or 0 if status == RecurringRun.Status.SUCCEEDED else 0
+        before = found.get(month, MonthOfRuns(month, {}, 0))
+        found[month] = MonthOfRuns(
+            month, before.runs_by_status | {status: runs}, before.paid + paid
+        )
+    return list(found.values())
 
 
 def runs_of(payment: RecurringPayment) -> QuerySet[RecurringRun]:

@@ -1,5 +1,5 @@
 """
-The PKDD'99 Berka data set: a Czech bank's accounts and transactions, anonymised.
+The PKDD'99 Berka data set: a Czech bank's accounts, transactions and orders, anonymised.
 
 Reads the files, says what each row is in our terms, and compares the ledger with the files
 afterwards. docs/import-pkdd99.md tells what was decided and why.
@@ -39,6 +39,7 @@ _ROW_COLUMNS = [
     "bank",
     "account",
 ]
+_ORDER_COLUMNS = ["order_id", "account_id", "bank_to", "account_to", "amount", "k_symbol"]
 _SIGNS = {"PRIJEM": 1, "VYDAJ": -1, "VYBER": -1}
 _AMOUNT = re.compile(r"(-?)(\d{1,15})(?:\.(\d{1,2}))?")
 _NUMBER = re.compile(r"\d{1,18}")
@@ -61,6 +62,7 @@ _DESCRIPTIONS = {
     "POJISTNE": "Insurance payment",
     "DUCHOD": "Old-age pension",
     "UVER": "Loan payment",
+    "LEASING": "Lease payment",
     "VKLAD": "Cash deposit",
     "VYBER": "Cash withdrawal",
     "VYBER KARTOU": "Card withdrawal",
@@ -144,13 +146,46 @@ class Row:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A permanent order of the files: `amount` haléř each month to an account elsewhere."""
+
+    file: str
+    line: int
+    order_id: int
+    account_id: str
+    bank: str
+    account: str
+    amount: int
+    k_symbol: str
+
+    @property
+    def external_id(self) -> str:
+        return f"pkdd99-order-{self.order_id}"
+
+    @property
+    def day_of_month(self) -> int:
+        """The files name no day: all thirty-one get their share."""
+        return self.order_id % 31 + 1
+
+    @property
+    def description(self) -> str:
+        return _DESCRIPTIONS.get(self.k_symbol, "Permanent order")
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        named = {"bank": self.bank, "account": self.account, "k_symbol": self.k_symbol}
+        return {name: value for name, value in named.items() if value}
+
+
 @dataclass(slots=True)
 class DataSet:
     accounts: dict[str, NewAccount] = field(default_factory=dict)
     # In order of date; within a day as the files have them.
     rows: list[Row] = field(default_factory=list)
-    # Rows of each trans*.csv, bad ones included.
+    # Rows of each file, bad ones included.
     rows_by_file: Counter[str] = field(default_factory=Counter)
+    orders: list[Order] = field(default_factory=list)
     bad: list[BadRow] = field(default_factory=list)
 
 
@@ -192,6 +227,27 @@ def read(directory: Path) -> DataSet:
                 found.rows.append(row)
     found.rows.sort(key=lambda row: row.date)
     return found
+
+
+def read_orders(directory: Path, found: DataSet) -> None:
+    """
+    Read order.csv into what was found before; what cannot be read is among `bad`.
+
+    :raises Unreadable: no such file, or one with other columns
+    """
+    seen: dict[int, Order] = {}
+    for line, record in _records(directory / "order.csv", _ORDER_COLUMNS, found):
+        try:
+            order = _order("order.csv", line, record)
+            if order.account_id not in found.accounts:
+                raise ValueError(f"account {order.account_id} is not in account.csv")
+            first = seen.setdefault(order.order_id, order)
+            if first is not order:
+                raise ValueError(f"order_id {order.order_id} is also in order.csv:{first.line}")
+        except ValueError as error:
+            found.bad.append(BadRow("order.csv", line, str(error)))
+        else:
+            found.orders.append(order)
 
 
 def totals_by_kind(rows: Iterable[Row]) -> dict[Kind, tuple[int, int]]:
@@ -296,9 +352,6 @@ def _row(file: str, line: int, record: dict[str, str]) -> Row:
         raise ValueError(
             f"type {_text(record['type'], 'type')!r} is not one of {', '.join(_SIGNS)}"
         )
-    amount = _haler(record["amount"], "amount")
-    if not 0 < amount <= AMOUNT_MAX:
-        raise ValueError(f"amount {record['amount']} is not a positive amount")
     return Row(
         file=file,
         line=line,
@@ -307,12 +360,32 @@ def _row(file: str, line: int, record: dict[str, str]) -> Row:
         date=_date(record["date"]),
         type=sys.intern(record["type"]),
         operation=_text(record["operation"], "operation"),
-        amount=amount,
+        amount=_amount(record["amount"]),
         balance=_haler(record["balance"], "balance"),
         k_symbol=_text(record["k_symbol"], "k_symbol"),
         bank=_text(record["bank"], "bank"),
         account=_text(record["account"], "account"),
     )
+
+
+def _order(file: str, line: int, record: dict[str, str]) -> Order:
+    return Order(
+        file=file,
+        line=line,
+        order_id=int(_number(record["order_id"], "order_id")),
+        account_id=_number(record["account_id"], "account_id"),
+        bank=_text(record["bank_to"], "bank_to"),
+        account=_text(record["account_to"], "account_to"),
+        amount=_amount(record["amount"]),
+        k_symbol=_text(record["k_symbol"], "k_symbol"),
+    )
+
+
+def _amount(text: str) -> int:
+    amount = _haler(text, "amount")
+    if not 0 < amount <= AMOUNT_MAX:
+        raise ValueError(f"amount {text} is not a positive amount")
+    return amount
 
 
 def _number(text: str, name: str) -> str:

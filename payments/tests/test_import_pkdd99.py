@@ -12,11 +12,14 @@ from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from accounts.models import Account
 from accounts.queries import accounts_by_external_id
 from identity.models import Tenant
+from identity.services import create_api_key, create_tenant
 from ledger.queries import entries_of, trial_balance
+from payments.models import RecurringRun
 
 ACCOUNTS = """"account_id";"district_id";"frequency";"date"
 1;18;"POPLATEK MESICNE";950324
@@ -278,3 +281,100 @@ def test_an_import_that_was_killed_continues(tmp_path: Path) -> None:
     assert 0 < killed_at < 2_000_000
     assert balances()["pkdd99-1"] == 2_000_000
     call_command("verify_ledger", stdout=io.StringIO())
+
+
+ORDERS_HEADER = '"order_id";"account_id";"bank_to";"account_to";"amount";"k_symbol"\n'
+# Of the days 29, 30 and 31.
+ORDERS = [
+    '28;1;"YZ";"87144583";24.50;"SIPO"',
+    '29;2;"ST";"89597016";1.00;"UVER"',
+    '30;2;"YZ";"13943797";3.05;" "',
+]
+
+
+def run_with_orders(directory: Path, orders: list[str]) -> str:
+    (directory / "order.csv").write_text(ORDERS_HEADER + "\n".join(orders) + "\n")
+    out = io.StringIO()
+    call_command("import_pkdd99", str(directory), orders=True, stdout=out)
+    return out.getvalue()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_year_of_orders_is_paid(tmp_path: Path) -> None:
+    report = run_with_orders(write(tmp_path, GOOD), ORDERS)
+
+    months = [line.split() for line in report.splitlines() if line.strip().startswith("20")]
+    assert [month[1:] for month in months] == [["3", "3", "0", "28.55"]] * 12
+    assert line_of(report, "YZ")[1:] == ["2", "330.60", "330.60", "0.00"]
+    assert line_of(report, "ST")[1:] == ["1", "12.00", "12.00", "0.00"]
+    assert balances() == {"pkdd99-1": 68_625 - 12 * 2450, "pkdd99-2": -9_950 - 12 * 405}
+    assert "no differences." in report
+
+
+@pytest.mark.django_db(transaction=True)
+def test_orders_of_the_last_days_keep_to_months_that_have_them(tmp_path: Path) -> None:
+    run_with_orders(write(tmp_path, GOOD), ORDERS)
+
+    runs = RecurringRun.objects.filter(recurring_payment__external_id="pkdd99-order-30")
+    days = {run.nominal_date.month: run.nominal_date.day for run in runs}
+    assert days.pop(2) in (28, 29)
+    assert days == {1: 31, 3: 31, 4: 30, 5: 31, 6: 30, 7: 31, 8: 31, 9: 30, 10: 31, 11: 30, 12: 31}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_second_run_of_orders_pays_nothing(tmp_path: Path) -> None:
+    run_with_orders(write(tmp_path, GOOD), ORDERS)
+    before = balances()
+
+    report = run_with_orders(tmp_path, ORDERS)
+
+    assert balances() == before
+    assert "3 orders: 0 made recurring payments, 3 were before, 0 refused." in report
+    assert "0 runs by the test clock" in report
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_order_without_money_is_counted(tmp_path: Path) -> None:
+    report = run_with_orders(write(tmp_path, GOOD), ['1;1;"YZ";"1";600000.00;"SIPO"'])
+
+    year = [line.split() for line in report.splitlines() if line.strip().startswith("20")]
+    # It is paused when three in a row have failed.
+    assert [month[1:4] for month in year] == [["1", "1", "0"], *[["1", "0", "1"]] * 3]
+    assert line_of(report, "YZ")[-1] == "-6,600,000.00"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_bad_orders_are_named_and_the_rest_goes_on(tmp_path: Path) -> None:
+    bad = {
+        '28;1;"YZ";"1";2.00;""': "order_id 28 is also in order.csv:2",
+        '31;9;"YZ";"1";2.00;""': "account 9 is not in account.csv",
+        '31;1;"YZ";"1";0.00;""': "amount 0.00 is not a positive amount",
+        '31;1;"YZ";"1"': "has 4 fields, not 6",
+        'x;1;"YZ";"1";2.00;""': "order_id 'x' is not a number",
+    }
+
+    report = run_with_orders(write(tmp_path, GOOD), [ORDERS[0], *bad, *ORDERS[1:]])
+
+    told = [line for line in report.splitlines() if line.startswith("order.csv:")]
+    assert told == [f"order.csv:{line}: {reason}" for line, reason in enumerate(bad.values(), 3)]
+    assert "3 orders: 3 made recurring payments" in report
+
+
+@pytest.mark.django_db
+def test_orders_need_their_file(tmp_path: Path) -> None:
+    write(tmp_path, GOOD)
+
+    with pytest.raises(CommandError, match=r"There is no order\.csv"):
+        call_command("import_pkdd99", str(tmp_path), orders=True, stdout=io.StringIO())
+    assert not Tenant.objects.filter(name="PKDD'99 Bank").exists()
+
+
+@pytest.mark.django_db
+def test_a_tenant_with_live_keys_has_no_year_in_a_second(tmp_path: Path) -> None:
+    tenant = create_tenant(name="PKDD'99 Bank", now=timezone.now())
+    create_api_key(
+        tenant_id=tenant.pk, name="live", mode="live", scopes=["admin"], now=timezone.now()
+    )
+
+    with pytest.raises(CommandError, match="live API keys"):
+        run_with_orders(write(tmp_path, GOOD), ORDERS)

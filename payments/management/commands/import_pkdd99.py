@@ -1,4 +1,4 @@
-"""`manage.py import_pkdd99 DIRECTORY`: a real bank's transactions through the ledger."""
+"""`manage.py import_pkdd99 DIRECTORY`: a real bank's transactions and permanent orders."""
 
 import itertools
 import sys
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 from uuid import UUID
 
+from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 from rich import box
@@ -19,12 +20,15 @@ from rich.table import Table
 
 from accounts import services as accounts
 from accounts.queries import accounts_by_external_id
+from core.errors import DomainError
 from core.money import Money
+from identity.models import Tenant
 from identity.services import tenant_named
 from ledger import queries as ledger_queries
 from ledger.services import Leg, Posting, post, refusal_of
-from payments.management import pkdd99
+from payments.management import pkdd99, pkdd99_orders
 from payments.management.pkdd99 import CURRENCY, BadRow, DataSet, Kind, Row, external_id
+from payments.queries import runs_by_month
 
 TENANT_NAME = "PKDD'99 Bank"
 BATCH_ROWS = 2_000
@@ -45,15 +49,23 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("directory", type=Path, help="has account.csv and trans*.csv")
         parser.add_argument("--tenant", default=TENANT_NAME, help="name of the tenant to load into")
+        parser.add_argument(
+            "--orders",
+            action="store_true",
+            help="also load order.csv, and run a year of it on the tenant's test clock",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         # Django's wrapper writes and flushes, which is all that a console does.
         console = Console(file=cast(IO[str], self.stdout), width=100, soft_wrap=True)
         try:
             found = pkdd99.read(options["directory"])
+            if options["orders"]:
+                pkdd99.read_orders(options["directory"], found)
         except (pkdd99.Unreadable, OSError) as error:
             raise CommandError(str(error)) from None
-        tenant_id = tenant_named(name=options["tenant"], now=timezone.now()).pk
+        tenant = tenant_named(name=options["tenant"], now=timezone.now())
+        tenant_id = tenant.pk
         opened = _open_accounts(tenant_id, found)
         began = time.monotonic()
         replay = self._replay(tenant_id, found.rows)
@@ -62,6 +74,38 @@ class Command(BaseCommand):
         _show_rows(console, found, replay, elapsed_s, opened)
         _show_kinds(console, tenant_id, found)
         _show_balances(console, tenant_id, found)
+        if options["orders"]:
+            self._run_orders(console, tenant, found)
+
+    def _run_orders(self, console: Console, tenant: Tenant, found: DataSet) -> None:
+        now = timezone.now()
+        try:
+            pkdd99_orders.begin(tenant, now=now)
+        except DomainError as refusal:
+            raise CommandError(f"No year of orders for {tenant.name}: {refusal.detail}") from None
+        tenant.refresh_from_db()
+        with _progress("orders") as progress:
+            bar = progress.add_task("", total=len(found.orders))
+            loaded = pkdd99_orders.load_orders(
+                tenant, found.orders, now=now, progress=lambda: progress.advance(bar)
+            )
+        began = time.monotonic()
+        with _progress("running") as progress:
+            bar = progress.add_task("", total=len(found.orders) * pkdd99_orders.MONTHS)
+            runs = pkdd99_orders.run_year(
+                tenant, now=now, progress=lambda runs: progress.advance(bar, runs)
+            )
+        elapsed_s = time.monotonic() - began
+        _show_bad(console, loaded.refused)
+        console.print(
+            f"{len(found.orders):,} orders: {loaded.made:,} made recurring payments,"
+            f" {loaded.made_before:,} were before, {len(loaded.refused):,} refused."
+        )
+        pace = f" ({runs / elapsed_s:,.0f} runs/s)" if runs else ""
+        console.print(f"{runs:,} runs by the test clock in {elapsed_s:.1f} s{pace}.")
+        _show_months(console, tenant.pk)
+        _show_banks(console, tenant.pk, found)
+        call_command("verify_ledger", tenant=str(tenant.pk), stdout=self.stdout)
 
     def _replay(self, tenant_id: UUID, rows: list[Row]) -> Replay:
         ids = _account_ids(tenant_id, {row.account_id for row in rows})
@@ -72,15 +116,7 @@ class Command(BaseCommand):
             for role in sorted({row.role for row in rows})
         }
         replay = Replay()
-        progress = Progress(
-            TextColumn("posting"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=Console(file=sys.stderr),
-            disable=not sys.stderr.isatty(),
-        )
-        with progress:
+        with _progress("posting") as progress:
             bar = progress.add_task("", total=len(rows))
             for batch in _batches(rows):
                 postings = [_posting(row, ids[row.account_id], internal) for row in batch]
@@ -213,6 +249,67 @@ def _show_balances(console: Console, tenant_id: UUID, found: DataSet) -> None:
             _czk(max(differences, default=0)),
         )
     console.print(table)
+
+
+def _show_months(console: Console, tenant_id: UUID) -> None:
+    months = runs_by_month(tenant_id=tenant_id)
+    table = _table("Orders by month", "Month", "Runs", "Succeeded", "Not", "Paid, CZK")
+    for each in months:
+        runs = sum(each.runs_by_status.values())
+        succeeded = each.runs_by_status.get("succeeded", 0)
+        table.add_row(
+            f"{each.month:%Y-%m}",
+            f"{runs:,}",
+            f"{succeeded:,}",
+            f"{runs - succeeded:,}",
+            _czk(each.paid),
+        )
+    table.add_section()
+    runs = sum(sum(each.runs_by_status.values()) for each in months)
+    succeeded = sum(each.runs_by_status.get("succeeded", 0) for each in months)
+    paid = sum(each.paid for each in months)
+    table.add_row("All", f"{runs:,}", f"{succeeded:,}", f"{runs - succeeded:,}", _czk(paid))
+    console.print(table)
+
+
+def _show_banks(console: Console, tenant_id: UUID, found: DataSet) -> None:
+    """Twelve times what the file orders for each bank, against what its account has got."""
+    expected: Counter[str] = Counter()
+    orders = Counter(order.bank for order in found.orders)
+    for order in found.orders:
+        expected[order.bank] += pkdd99_orders.MONTHS * order.amount
+    by_name = accounts_by_external_id(
+        tenant_id=tenant_id, external_ids=map(pkdd99_orders.bank_external_id, orders)
+    )
+    balances = {
+        bank: by_name[pkdd99_orders.bank_external_id(bank)].balance for bank in sorted(orders)
+    }
+    table = _table(
+        "Paid to each bank, CZK", "Bank", "Orders", "Twelve months", "In ledger", "Difference"
+    )
+    for bank, balance in balances.items():
+        table.add_row(
+            bank,
+            f"{orders[bank]:,}",
+            _czk(expected[bank]),
+            _czk(balance),
+            _czk(balance - expected[bank]),
+        )
+    table.add_section()
+    total, paid = expected.total(), sum(balances.values())
+    table.add_row("All", f"{orders.total():,}", _czk(total), _czk(paid), _czk(paid - total))
+    console.print(table)
+
+
+def _progress(what: str) -> Progress:
+    return Progress(
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(file=sys.stderr),
+        disable=not sys.stderr.isatty(),
+    )
 
 
 def _table(title: str, first: str, *others: str) -> Table:
