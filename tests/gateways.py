@@ -50,7 +50,7 @@ from payments.services import (
     top_up,
 )
 from payments.services.waiting import open_discrepancy
-from tests import making
+from tests import making, recurring
 from tests.contract import ContractClient
 from webhooks.models import InboundEvent
 from webhooks.queries import receiver_of
@@ -238,7 +238,7 @@ def as_sent(configuration: GatewayConfiguration) -> dict[str, Any]:
 
 
 def one_of_everything(tenant: Tenant, account: Account) -> dict[str, str]:
-    """Return the ids of a gateway, a top-up, a payout and a failed webhook, by name."""
+    """Return the ids of a gateway, a top-up, a payout, a failed webhook and more, by name."""
     now = timezone.now()
     configuration = add_sandbox(tenant)
     spare = add_sandbox(tenant, currencies=["JPY"])
@@ -274,6 +274,7 @@ def one_of_everything(tenant: Tenant, account: Account) -> dict[str, str]:
         "topup": str(made.payment.pk),
         "payout": str(payout.pk),
         "failed_webhook": str(failed.pk),
+        **recurring.one_of_each(account, now),
         **invoices_of_each_kind(tenant),
     }
 

@@ -6,13 +6,14 @@ from uuid import UUID
 
 from accounts.models import Account
 from identity.models import Tenant
-from payments.models import RecurringPayment, RecurringRun
+from payments.models import CalendarDay, RecurringPayment, RecurringRun
 from payments.services import (
     NewRecurringPayment,
     Terms,
     create_recurring_payment,
     run_due_payments,
 )
+from tests import making
 
 NOON = dt.time(12, 0)
 
@@ -70,3 +71,14 @@ def statuses(payment: RecurringPayment) -> list[str]:
 
 def again(payment: RecurringPayment) -> RecurringPayment:
     return RecurringPayment.objects.get(pk=payment.pk)
+
+
+def one_of_each(source: Account, now: dt.datetime) -> dict[str, str]:
+    """Return the ids of a recurring payment that has run once, and of a day of the calendar."""
+    destination = making.open_account(source.tenant, currency=source.currency)
+    payment = order(source, destination, now=now, amount=1, run_at=dt.time.min)
+    run(now)
+    [made] = runs(payment)
+    assert made.status == RecurringRun.Status.SUCCEEDED, made.error_code
+    day = CalendarDay.objects.create(tenant=source.tenant, date=now.date(), name="Nyepi")
+    return {"recurring_payment": str(payment.pk), "calendar_day": str(day.pk)}

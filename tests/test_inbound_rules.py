@@ -7,7 +7,7 @@ import pytest
 
 from identity.models import Tenant
 from tests.gateways import Sandbox
-from tests.test_payment_rules import NEW, Changes, Copies, Scene, named_rules, refused
+from tests.test_payment_rules import NEW, Changes, Copies, Scene, models_of, named_rules, refused
 
 COPIES: Copies = [
     ("inbound_event_unique", "event", {"event_id": "event_id"}),
@@ -89,4 +89,6 @@ def test_each_rule_refuses_in_its_name(scene: Scene) -> None:
 
 
 def test_no_rule_is_left_without_an_attack(db: None) -> None:
-    assert named_rules("webhooks") == {rule for rule, *_ in [*COPIES, *CHANGES, *DELETED]}
+    assert named_rules(models_of("webhooks")) == {
+        rule for rule, *_ in [*COPIES, *CHANGES, *DELETED]
+    }

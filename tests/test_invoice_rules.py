@@ -38,7 +38,7 @@ from tests import gateways, invoicing, making
 from tests.gateways import Sandbox
 from tests.invoicing import draft, issued, pay, pay_offline
 from tests.test_payment_rules import FRESH as FRESH_PAYMENTS
-from tests.test_payment_rules import NEW, Changes, Copies, Scene, named_rules, refused
+from tests.test_payment_rules import NEW, Changes, Copies, Scene, models_of, named_rules, refused
 
 TOKEN = f"replace({NEW}::text, '-', '')"
 # What a copy of a row needs to be another row that every rule allows.
@@ -85,6 +85,8 @@ OVER = 50_000
 
 class InvoiceScene(Scene):
     """A tenant with a row in every table of invoices, to be attacked."""
+
+    fresh = FRESH
 
     def __init__(self, tenant: Tenant, other_tenant: Tenant, sandbox: Sandbox) -> None:
         gateways.add_sandbox(tenant)
@@ -215,20 +217,6 @@ class InvoiceScene(Scene):
             idempotency_key=making.fresh_key(),
             is_owner=True,
         )
-
-    def copy(self, name: str, changes: Mapping[str, str]) -> str:
-        """Return the statement that inserts another row like this one, but for the changes."""
-        model, pk = self.rows[name]
-        table = model._meta.db_table
-        columns = [str(field.column) for field in model._meta.concrete_fields]
-        values = {**{column: column for column in columns}, **FRESH[model], **changes}
-        assert set(values) == set(columns), set(values) - set(columns)
-        quoted = {column: f'"{column}"' for column in columns}
-        chosen = ", ".join(quoted.get(values[column], values[column]) for column in columns)
-        return (
-            f"INSERT INTO {table} ({', '.join(quoted.values())}) SELECT {chosen} FROM {table}"
-            f" WHERE id = '{pk}'"
-        ).format(**self.names)
 
     def refusal(self, statement: str) -> str | None:
         """As for payments, with what is looked at when a transaction ends."""
@@ -688,7 +676,9 @@ def rules_of_invoices() -> set[str]:
     with connection.cursor() as cursor:
         cursor.execute(r"SELECT prosrc FROM pg_proc WHERE proname LIKE 'invoices\_%'")
         sources = " ".join(row[0] for row in cursor.fetchall())
-    return named_rules("invoices") | set(re.findall(r"payments_break\(\s*'(\w+)'", sources))
+    return named_rules(models_of("invoices")) | set(
+        re.findall(r"payments_break\(\s*'(\w+)'", sources)
+    )
 
 
 @pytest.mark.parametrize(

@@ -28,5 +28,5 @@ BEGIN
     RETURN NEW;
 END
 $$;
-CREATE TRIGGER live_key_rules BEFORE INSERT ON identity_apikey
-    FOR EACH ROW WHEN (NEW.mode = 'live') EXECUTE FUNCTION identity_live_key_rules();
+CREATE TRIGGER live_key_rules BEFORE INSERT OR UPDATE OF tenant_id, mode, revoked_at ON identity_apikey
+    FOR EACH ROW WHEN (NEW.mode = 'live' AND NEW.revoked_at IS NULL) EXECUTE FUNCTION identity_live_key_rules();

@@ -135,7 +135,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='recurringpayment',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('beneficiary', None), ('destination_account__isnull', False), ('kind', 'internal')), models.Q(('beneficiary__isnull', False), ('destination_account', None), ('kind', 'external')), _connector='OR'), name='recurring_one_destination'),
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('beneficiary__isnull', True), ('destination_account__isnull', False), ('kind', 'internal')), models.Q(('beneficiary__isnull', False), ('destination_account', None), ('kind', 'external')), _connector='OR'), name='recurring_one_destination'),
         ),
         migrations.AddConstraint(
             model_name='recurringpayment',
@@ -143,7 +143,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='recurringpayment',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('amount__gt', 0), ('amount_type', 'fixed'), ('floor_amount', None), ('percent', None)), models.Q(('amount', None), ('amount_type', 'percentage'), ('floor_amount', None), ('percent__gt', 0), ('percent__lte', 100), ('trigger', 'salary')), models.Q(('amount', None), ('amount_type', 'sweep'), ('floor_amount__gte', 0), ('percent', None)), _connector='OR'), name='recurring_amount_of_its_type'),
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('amount__gt', 0), ('amount__isnull', False), ('amount_type', 'fixed'), ('floor_amount', None), ('percent', None)), models.Q(('amount', None), ('amount_type', 'percentage'), ('floor_amount', None), ('percent__gt', 0), ('percent__isnull', False), ('percent__lte', 100), ('trigger', 'salary')), models.Q(('amount', None), ('amount_type', 'sweep'), ('floor_amount__gte', 0), ('floor_amount__isnull', False), ('percent', None)), _connector='OR'), name='recurring_amount_of_its_type'),
         ),
         migrations.AddConstraint(
             model_name='recurringpayment',

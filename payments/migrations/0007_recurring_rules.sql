@@ -11,6 +11,9 @@ BEGIN
         PERFORM payments_break('recurring_never_rewritten',
                                'a recurring payment keeps its source, kind, currency and trigger');
     END IF;
+    IF TG_OP = 'INSERT' AND NEW.status <> 'active' THEN
+        PERFORM payments_break('recurring_begins_active', 'a recurring payment begins as active');
+    END IF;
     IF TG_OP = 'INSERT' OR NEW.destination_account_id IS DISTINCT FROM OLD.destination_account_id THEN
         IF (SELECT count(*) FROM accounts_account a
              WHERE a.id IN (NEW.source_account_id, NEW.destination_account_id)
@@ -66,10 +69,10 @@ CREATE FUNCTION payments_recurring_run_rules() RETURNS trigger LANGUAGE plpgsql 
 BEGIN
     IF EXISTS (
         SELECT 1 FROM new_rows n JOIN old_rows o ON o.id = n.id
-         WHERE (n.tenant_id, n.recurring_payment_id, n.number, n.scheduled_for,
-                n.trigger_transaction_id, n.created_at)
-               IS DISTINCT FROM (o.tenant_id, o.recurring_payment_id, o.number, o.scheduled_for,
-                                 o.trigger_transaction_id, o.created_at))
+         WHERE (n.tenant_id, n.recurring_payment_id, n.number, n.nominal_date, n.date,
+                n.scheduled_for, n.trigger_transaction_id, n.created_at)
+               IS DISTINCT FROM (o.tenant_id, o.recurring_payment_id, o.number, o.nominal_date,
+                                 o.date, o.scheduled_for, o.trigger_transaction_id, o.created_at))
        OR (SELECT count(*) FROM new_rows n JOIN old_rows o ON o.id = n.id)
           <> (SELECT count(*) FROM new_rows) THEN
         PERFORM payments_break('recurring_run_never_rewritten', 'a run keeps what it is about');
@@ -80,8 +83,11 @@ BEGIN
                o.status IN ('due', 'retrying') AND n.status <> 'due'
                OR o.status = 'sent' AND n.status IN ('succeeded', 'failed'))
             OR n.status = o.status AND o.ended_at IS NOT NULL
-               AND (n.amount, n.transaction_id, n.payout_id, n.ended_at, n.error_code)
-                   IS DISTINCT FROM (o.amount, o.transaction_id, o.payout_id, o.ended_at, o.error_code)
+               AND (n.ended_at, n.error_code) IS DISTINCT FROM (o.ended_at, o.error_code)
+            -- What was sent is its payout's from then on.
+            OR (o.ended_at IS NOT NULL OR o.status = 'sent')
+               AND (n.amount, n.transaction_id, n.payout_id)
+                   IS DISTINCT FROM (o.amount, o.transaction_id, o.payout_id)
     ) THEN
         PERFORM payments_break('recurring_run_ends_once', 'a run that has ended stays as it is');
     END IF;
@@ -92,14 +98,19 @@ BEGIN
           JOIN payments_recurringpayment p ON p.id = n.recurring_payment_id
           LEFT JOIN ledger_transaction t ON t.id = n.transaction_id
           LEFT JOIN payments_payout y ON y.id = n.payout_id
-         WHERE n.status IN ('succeeded', 'sent') AND o.status NOT IN ('succeeded', 'sent')
+         WHERE n.status IN ('succeeded', 'sent') AND o.status <> n.status
+           -- The key is the run's own, and unique: one posting serves one run.
            AND NOT coalesce(
                CASE p.kind
                    WHEN 'internal' THEN n.status = 'succeeded' AND t.tenant_id = n.tenant_id
                        AND t.type = 'recurring_payment' AND t.amount = n.amount
                        AND t.currency = p.currency
+                       AND t.idempotency_key = 'recurring run ' || n.id
                    ELSE y.tenant_id = n.tenant_id AND y.amount = n.amount
                        AND y.source_account_id = p.source_account_id
+                       AND y.transaction_id = n.transaction_id
+                       AND y.idempotency_key = 'recurring run ' || n.id
+                       AND (n.status = 'sent' OR o.status = 'sent' AND y.status = 'settled')
                END, false)
     ) THEN
         PERFORM payments_break('recurring_run_was_posted',
@@ -134,3 +145,17 @@ END
 $$;
 CREATE TRIGGER live_gateway_rules BEFORE INSERT OR UPDATE OF is_enabled ON payments_gatewayconfiguration
     FOR EACH ROW WHEN (NEW.mode = 'live' AND NEW.is_enabled) EXECUTE FUNCTION payments_live_gateway_rules();
+
+CREATE FUNCTION payments_test_clock_rules() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT 1 FROM payments_gatewayconfiguration g
+                WHERE g.tenant_id = NEW.id AND g.mode = 'live' AND g.is_enabled) THEN
+        PERFORM payments_break('test_clock_without_live_gateway',
+                               'a tenant with a live gateway has the real time');
+    END IF;
+    RETURN NEW;
+END
+$$;
+CREATE TRIGGER test_clock_without_live_gateway BEFORE UPDATE OF test_clock ON identity_tenant
+    FOR EACH ROW WHEN (NEW.test_clock IS NOT NULL AND OLD.test_clock IS NULL)
+    EXECUTE FUNCTION payments_test_clock_rules();

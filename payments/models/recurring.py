@@ -145,7 +145,9 @@ class RecurringPayment(models.Model):
             ),
             models.CheckConstraint(
                 name="recurring_one_destination",
-                condition=Q(kind="internal", destination_account__isnull=False, beneficiary=None)
+                condition=Q(
+                    kind="internal", destination_account__isnull=False, beneficiary__isnull=True
+                )
                 | Q(kind="external", destination_account=None, beneficiary__isnull=False),
             ),
             models.CheckConstraint(
@@ -154,16 +156,30 @@ class RecurringPayment(models.Model):
             ),
             models.CheckConstraint(
                 name="recurring_amount_of_its_type",
-                condition=Q(amount_type="fixed", amount__gt=0, percent=None, floor_amount=None)
+                condition=Q(
+                    amount_type="fixed",
+                    # Of NULL a comparison says neither, and a CHECK takes that for a yes.
+                    amount__isnull=False,
+                    amount__gt=0,
+                    percent=None,
+                    floor_amount=None,
+                )
                 | Q(
                     amount_type="percentage",
                     trigger="salary",
                     amount=None,
+                    percent__isnull=False,
                     percent__gt=0,
                     percent__lte=100,
                     floor_amount=None,
                 )
-                | Q(amount_type="sweep", amount=None, percent=None, floor_amount__gte=0),
+                | Q(
+                    amount_type="sweep",
+                    amount=None,
+                    percent=None,
+                    floor_amount__isnull=False,
+                    floor_amount__gte=0,
+                ),
             ),
             models.CheckConstraint(
                 name="recurring_trigger_has_its_rule",
