@@ -10,10 +10,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import accounts, hordak, http, invoices, posting, reads, webhooks, world
+from benchmarks import accounts, hordak, http, invoices, posting, reads, recurring, webhooks, world
 from benchmarks.measuring import Result, as_json, show
 
-PARTS = "abcdefghi"
+PARTS = "abcdefghij"
 console = Console(width=120)
 
 
@@ -54,6 +54,11 @@ def main(arguments: list[str]) -> int:
                 *over_http(lambda *_: invoices.measure(setting, max(5, int(seconds)), numbered)),
                 *invoices.measure_reports(100_000 if options.quick else 1_000_000, rounds),
             ],
+            "j": lambda: recurring.measure(
+                setting,
+                100_000 if options.quick else 1_000_000,
+                10_000 if options.quick else 100_000,
+            ),
         }
         for name, measure in parts.items():
             if name in options.only:

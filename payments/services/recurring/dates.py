@@ -3,6 +3,7 @@
 import datetime as dt
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from uuid import UUID
 
 from core.calendars.business_days import Adjustment, BusinessCalendar, adjusted
@@ -25,7 +26,7 @@ class Occurrence:
 
 
 def rule_of(payment: RecurringPayment) -> Rule:
-    return Rule(Frequency(payment.frequency), payment.interval, payment.day_of_month, payment.rrule)
+    return _rule(payment.frequency, payment.interval, payment.day_of_month, payment.rrule)
 
 
 def calendar_of(holidays: str, own_days: OwnDays) -> BusinessCalendar:
@@ -91,6 +92,12 @@ def own_days_of(tenant_ids: Iterable[UUID]) -> dict[UUID, dict[dt.date, bool]]:
     for tenant_id, day, is_business_day in days.values_list("tenant_id", "date", "is_business_day"):
         found.setdefault(tenant_id, {})[day] = is_business_day
     return found
+
+
+@lru_cache(maxsize=1_000)
+def _rule(frequency: str, interval: int, day_of_month: int | None, rrule: str) -> Rule:
+    # Most payments have one of a few rules, and each is checked when it is made.
+    return Rule(Frequency(frequency), interval, day_of_month, rrule)
 
 
 def _is_business_day(payment: RecurringPayment, own_days: OwnDays) -> Callable[[dt.date], bool]:
