@@ -28,7 +28,7 @@ INSERT INTO payments_recurringpayment (
     next_run_at, consecutive_failures, is_on_test_clock, version, created_at, updated_at)
 SELECT gen_random_uuid(), %(tenant)s, 'rent', '{}', 'internal',
        (%(accounts)s::uuid[])[1 + n %% %(half)s],
-       (%(accounts)s::uuid[])[1 + %(half)s + (n * 7919) %% %(half)s],
+       (%(accounts)s::uuid[])[1 + %(half)s + (n::bigint * 7919) %% %(half)s],
        %(currency)s, '', 'fixed', %(amount)s, 'schedule', '', 'monthly', 1,
        extract(day FROM due.at)::int, '', 'UTC', due.at::time, 'none', '',
        due.at::date, 'retry', 3, 360, 3, 'run_once', 7, 'active', '', 0,
