@@ -21,7 +21,7 @@ class Follower(Protocol):
         """Return when something is due next; None: nothing is."""
 
     def run_due(self, tenant_id: UUID, time: dt.datetime, now: dt.datetime) -> int:
-        """Do what is due at the time that the clock shows; `now` is the real one."""
+        """Do all that is due when its clock shows the time, and it really is `now`."""
 
     def obstacle(self, tenant_id: UUID) -> str:
         """Say why the tenant's time must stay the real one; empty: it need not."""

@@ -32,6 +32,10 @@ def begin_at(name: str, position: int) -> None:
     SealCursor.objects.get_or_create(stream=name, defaults={"position": position})
 
 
+def has_begun(name: str) -> bool:
+    return SealCursor.objects.filter(stream=name).exists()
+
+
 def read_on(
     name: str, new_sql: str, *, limit: int, now: dt.datetime
 ) -> tuple[list[tuple[int, Any]], bool]:

@@ -357,6 +357,12 @@ def accounts_credited_by(*, transaction_ids: Iterable[UUID]) -> set[UUID]:
     return set(credits.values_list("account_id", flat=True))
 
 
+def reversed_among(*, transaction_ids: Iterable[UUID]) -> set[UUID]:
+    """Return those of the transactions that were reversed."""
+    reversals = Transaction.objects.filter(reverses_id__in=list(transaction_ids))
+    return {each for each in reversals.values_list("reverses_id", flat=True) if each is not None}
+
+
 def reversal_of(*, transaction_id: UUID) -> Transaction | None:
     return Transaction.objects.filter(reverses_id=transaction_id).first()
 

@@ -2,6 +2,7 @@
 
 from identity.queries.keys import credential_digest, forget_verified_keys, principal_of_key
 from identity.queries.people import Identity, users_with_second_factor, who_is
+from identity.queries.tenants import tenant_and_its_clock
 from identity.queries.tokens import (
     AccessToken,
     access_token,
@@ -20,6 +21,7 @@ __all__ = [
     "principal_of_token",
     "public_keys",
     "signing_keys",
+    "tenant_and_its_clock",
     "users_with_second_factor",
     "who_is",
 ]

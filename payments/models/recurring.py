@@ -26,7 +26,7 @@ class RecurringPayment(models.Model):
         FIXED = "fixed"
         # Of the credit that triggered it.
         PERCENTAGE = "percentage"
-        # All above a floor.
+        # All that the source has of its own above a floor.
         SWEEP = "sweep"
 
     class Trigger(models.TextChoices):
@@ -75,7 +75,7 @@ class RecurringPayment(models.Model):
     percent = models.DecimalField(max_digits=7, decimal_places=4, null=True)
     # Sweep: what stays, in minor units.
     floor_amount = models.BigIntegerField(null=True)
-    # Only if more than this is available, in minor units.
+    # Only if the source has more than this of its own, in minor units.
     min_balance = models.BigIntegerField(null=True)
 
     trigger = models.CharField(max_length=8, choices=Trigger, default=Trigger.SCHEDULE)

@@ -9,7 +9,9 @@ from accounts.models import Account
 from accounts.services import close_account, freeze_account
 from core.errors import DomainError, InvalidRequest
 from core.models import OutboxEvent
+from core.money import Money
 from identity.models import Tenant
+from ledger.services import place_hold
 from payments.models import RecurringPayment, RecurringRun
 from payments.services import (
     cancel_recurring_payment,
@@ -18,6 +20,7 @@ from payments.services import (
     preview,
     resume_recurring_payment,
 )
+from payments.services.recurring.due import take_due
 from tests.making import balance_of, deposit, open_account
 from tests.recurring import again, order, run, runs, statuses, utc
 
@@ -110,6 +113,29 @@ def test_it_says_when_it_will_run(source: Account, saver: Account) -> None:
     ]
 
 
+def test_one_that_missed_all_that_was_left_is_completed(source: Account, saver: Account) -> None:
+    payment = order(source, saver, now=JANUARY, frequency="daily", max_runs=2, catch_up="skip")
+
+    run(utc("2026-03-15T12:00"))
+
+    assert statuses(payment) == ["skipped", "skipped"]
+    assert again(payment).status == "completed"
+
+
+def test_many_that_missed_much_are_taken_bit_by_bit(
+    source: Account, saver: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("payments.services.recurring.due.RUNS_MAX", 3)
+    monkeypatch.setattr("payments.services.recurring.due.CAUGHT_UP_MAX", 2)
+    terms: dict[str, Any] = {"frequency": "daily", "catch_up": "run_all", "amount": 1}
+    payments = [order(source, saver, now=JANUARY, **terms) for _ in range(3)]
+
+    run(utc("2026-01-19T12:00"))
+
+    assert [statuses(each) for each in payments] == [["succeeded"] * 5] * 3
+    assert balance_of(saver) == 15
+
+
 # --- How much ------------------------------------------------------------------------------------
 
 
@@ -149,6 +175,41 @@ def test_it_waits_for_more_than_a_balance(
     run(utc("2026-01-15T12:00"))
 
     assert balance_of(saver) == paid
+
+
+def test_what_might_be_overdrawn_is_not_swept(tenant: Tenant, saver: Account) -> None:
+    poor = open_account(tenant, balance=100, overdraft_limit=500)
+    payment = order(poor, saver, now=JANUARY, amount_type="sweep", floor_amount=0)
+
+    run(utc("2026-01-15T12:00"))
+
+    assert [each.amount for each in runs(payment)] == [100]
+    assert balance_of(poor) == 0
+
+
+def test_what_might_be_overdrawn_is_no_balance_to_wait_for(tenant: Tenant, saver: Account) -> None:
+    poor = open_account(tenant, balance=100, overdraft_limit=500)
+    payment = order(poor, saver, now=JANUARY, min_balance=100)
+
+    run(utc("2026-01-15T12:00"))
+
+    assert [each.error_code for each in runs(payment)] == ["balance_too_low"]
+
+
+def test_what_is_on_hold_is_not_swept(tenant: Tenant, source: Account, saver: Account) -> None:
+    place_hold(
+        tenant_id=tenant.pk,
+        account_id=source.pk,
+        amount=Money(300, "USD"),
+        idempotency_key="x",
+        expires_at=None,
+        now=JANUARY,
+    )
+    order(source, saver, now=JANUARY, amount_type="sweep", floor_amount=0)
+
+    run(utc("2026-01-15T12:00"))
+
+    assert balance_of(saver) == 700
 
 
 # --- Policies ------------------------------------------------------------------------------------
@@ -314,6 +375,23 @@ def test_one_that_cannot_be_paid_keeps_no_other_from_it(tenant: Tenant, saver: A
     assert balance_of(saver) == 100
 
 
+def test_one_whose_dates_cannot_be_told_is_paused_and_stops_no_other(
+    tenant: Tenant, source: Account, saver: Account
+) -> None:
+    broken = order(source, saver, now=JANUARY, adjustment="next")
+    fine = order(source, saver, now=JANUARY)
+    # As if the country's holidays were not known any more.
+    RecurringPayment.objects.filter(pk=broken.pk).update(holidays="XX")
+
+    run(utc("2026-01-15T12:00"))
+
+    assert (again(broken).status, again(broken).status_reason) == ("paused", "invalid_request")
+    assert OutboxEvent.objects.filter(event_type="recurring_payment.paused").count() == 1
+    assert statuses(broken) == []
+    assert statuses(fine) == ["succeeded"]
+    assert balance_of(saver) == 100
+
+
 # --- Paused, resumed, changed, cancelled ---------------------------------------------------------
 
 
@@ -387,6 +465,97 @@ def test_another_calendar_counts_from_today(source: Account, saver: Account) -> 
 
     assert changed.next_run_at == utc("2026-01-20T12:00")
     assert changed.max_runs == 11
+
+
+def change(payment: RecurringPayment, when: str, **changes: Any) -> RecurringPayment:
+    return change_recurring_payment(
+        tenant_id=payment.tenant_id, payment_id=payment.pk, changes=changes, now=utc(when)
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "following"),
+    [
+        ({"run_at": dt.time(13, 0)}, "2026-02-15T13:00"),
+        ({"time_zone": "Asia/Jakarta"}, "2026-02-15T05:00"),
+        # 15 February 2026 is a Sunday.
+        ({"adjustment": "next"}, "2026-02-16T12:00"),
+        ({"frequency": "monthly", "interval": 1, "amount": 5}, "2026-02-15T12:00"),
+        ({"start_date": dt.date(2026, 1, 15)}, "2026-02-15T12:00"),
+        ({"start_date": dt.date(2026, 2, 3)}, "2026-02-03T12:00"),
+    ],
+)
+def test_what_is_no_other_rule_keeps_its_dates(
+    source: Account, saver: Account, changes: dict[str, Any], following: str
+) -> None:
+    payment = order(source, saver, now=JANUARY)
+    run(utc("2026-01-15T12:00"))
+
+    changed = change(payment, "2026-01-15T12:30", **changes)
+
+    assert changed.next_run_at == utc(following)
+
+
+def test_another_rule_pays_no_day_twice(source: Account, saver: Account) -> None:
+    payment = order(source, saver, now=JANUARY, max_runs=3)
+    run(utc("2026-01-15T12:00"))
+
+    changed = change(payment, "2026-01-15T12:30", frequency="weekly", run_at=dt.time(13, 0))
+    for day in ("2026-01-15", "2026-01-22", "2026-01-29", "2026-02-05"):
+        run(utc(f"{day}T13:00"))
+
+    assert changed.next_run_at == utc("2026-01-22T13:00")
+    assert statuses(payment) == ["succeeded"] * 3
+    assert again(payment).status == "completed"
+
+
+def test_another_rule_waits_for_the_start(source: Account, saver: Account) -> None:
+    payment = order(source, saver, now=JANUARY, start_date=dt.date(2026, 3, 1))
+
+    assert change(payment, "2026-01-20", frequency="weekly").next_run_at == utc("2026-03-01T12:00")
+
+
+def test_what_is_due_when_it_is_changed_is_paid_as_it_was(source: Account, saver: Account) -> None:
+    payment = order(source, saver, now=JANUARY)
+
+    change(payment, "2026-01-16", amount=250, frequency="weekly")
+    run(utc("2026-01-16T12:00"))
+
+    assert [(each.date.day, each.amount) for each in runs(payment)] == [(15, 100), (16, 250)]
+
+
+def test_another_amount_is_not_for_what_a_dead_worker_took(source: Account, saver: Account) -> None:
+    payment = order(source, saver, now=JANUARY)
+    take_due(now=utc("2026-01-15T12:00"), limit=10)
+
+    change(payment, "2026-01-15T12:00", amount=250)
+    RecurringRun.objects.update(leased_until=JANUARY)
+    run(utc("2026-01-15T12:01"))
+
+    assert [each.amount for each in runs(payment)] == [100]
+
+
+@pytest.mark.parametrize("changes", [{"end_date": dt.date(2026, 2, 14)}, {"max_runs": 1}])
+def test_an_end_that_is_moved_before_all_dates_completes_it(
+    source: Account, saver: Account, changes: dict[str, Any]
+) -> None:
+    payment = order(source, saver, now=JANUARY)
+    run(utc("2026-01-15T12:00"))
+
+    changed = change(payment, "2026-01-20", **changes)
+
+    assert (changed.status, changed.next_run_at) == ("completed", None)
+
+
+def test_one_that_had_all_its_runs_gets_no_other_rule(tenant: Tenant, saver: Account) -> None:
+    payment = order(open_account(tenant), saver, now=JANUARY, max_runs=1)
+    run(utc("2026-01-15T12:00"))
+    assert statuses(payment) == ["retrying"]
+
+    with pytest.raises(InvalidRequest) as refusal:
+        change(payment, "2026-01-15T13:00", frequency="weekly")
+
+    assert refusal.value.field == "count"
 
 
 # --- What those who listen are told --------------------------------------------------------------

@@ -47,9 +47,9 @@ class ByTestClock:
         return min((each for each in due if each is not None), default=None)
 
     def run_due(self, tenant_id: UUID, time: dt.datetime, now: dt.datetime) -> int:
-        # Of all tenants: each by its own clock.
-        look_for_salaries(now=now)
-        return run_due_payments(now=time, limit=RUNS_MAX, tenant_id=tenant_id)
+        # All tenants' credits are followed together, and by the real time.
+        look_for_salaries(now=now, is_awaited=True)
+        return run_due_payments(now=time, limit=RUNS_MAX, tenant_id=tenant_id, real_now=now)
 
 
 def follow_test_clock() -> None:

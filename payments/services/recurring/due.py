@@ -15,6 +15,7 @@ from django.db import connection, transaction
 
 from core.changes import record_events
 from core.database import sql_array, sql_text_array
+from core.errors import DomainError
 from core.ids import new_id
 from payments.models import RecurringPayment, RecurringRun
 from payments.services.recurring.dates import (
@@ -24,14 +25,19 @@ from payments.services.recurring.dates import (
     own_days_of,
     set_next,
 )
+from payments.services.recurring.states import complete_ended, set_aside
 
 _R = RecurringRun.Status
 # What has a worker look at what is due.
 RUNS_TASK = "payments.run_recurring_payments"
 # Of one payment in one look; there are more after a long outage, and the next look takes them.
 CAUGHT_UP_MAX = 400
+# Of all in one look, so that they are paid before their lease ends; about.
+RUNS_MAX = 4_000
 # Who does without missed runs still runs what is only a little late.
 ON_TIME = dt.timedelta(hours=1)
+# What the dates of a payment fail by that has been made impossible since: by data, not by chance.
+UNTELLABLE = (DomainError, ArithmeticError, LookupError, TypeError, ValueError)
 # A worker that has not ended a run by then is taken for dead.
 LEASE_S = 60
 
@@ -41,16 +47,17 @@ INSERT INTO payments_recurringrun (
     error_code, error_detail, amount, attempts, deliveries, next_attempt_at, lease, leased_until,
     is_on_test_clock, created_at, ended_at)
 SELECT r.id, r.tenant_id, r.payment_id, r.number, r.nominal_date, r.date, r.scheduled_for, r.status,
-       CASE r.status WHEN 'skipped' THEN 'missed' ELSE '' END, '', NULL, 0,
-       CASE r.status WHEN 'due' THEN 1 ELSE 0 END,
+       CASE r.status WHEN 'skipped' THEN 'missed' ELSE '' END, '', r.amount, 0,
+       CASE WHEN r.status = 'due' AND %(lease)s::uuid IS NOT NULL THEN 1 ELSE 0 END,
        CASE r.status WHEN 'due' THEN %(now)s::timestamptz END,
        CASE r.status WHEN 'due' THEN %(lease)s::uuid END,
-       CASE r.status WHEN 'due' THEN clock_timestamp() + make_interval(secs => %(lease_s)s) END,
+       CASE WHEN r.status = 'due' AND %(lease)s::uuid IS NOT NULL
+            THEN clock_timestamp() + make_interval(secs => %(lease_s)s) END,
        r.on_test_clock, %(now)s, CASE r.status WHEN 'skipped' THEN %(now)s::timestamptz END
   FROM unnest(%(ids)s::uuid[], %(tenants)s::uuid[], %(payments)s::uuid[], %(numbers)s::int[],
               %(nominals)s::date[], %(dates)s::date[], %(times)s::timestamptz[],
-              %(statuses)s::text[], %(test_clocks)s::boolean[])
-       r(id, tenant_id, payment_id, number, nominal_date, date, scheduled_for, status,
+              %(statuses)s::text[], %(amounts)s::bigint[], %(test_clocks)s::boolean[])
+       r(id, tenant_id, payment_id, number, nominal_date, date, scheduled_for, status, amount,
          on_test_clock)
 ON CONFLICT (recurring_payment_id, scheduled_for) WHERE trigger_transaction_id IS NULL DO NOTHING
 RETURNING id
@@ -103,19 +110,58 @@ def take_due(
             return 0, [], lease
         moved = [each for each in payments if each.adjustment != "none"]
         own_days = own_days_of(each.tenant_id for each in moved) if moved else {}
+        taken: list[RecurringPayment] = []
+        set_asides = 0
         new: list[_New] = []
         for payment in payments:
-            new += _runs_of(payment, own_days.get(payment.tenant_id, {}), now)
-        inserted = _insert(new, lease, now)
-        _move_on(payments, now)
-        missed = [each for each in new if each.is_missed and each.id in inserted]
-        _tell_of_missed(missed, now)
-    work = [
-        Work(each.id, each.payment, each.occurrence.date, each.occurrence.run_at)
-        for each in new
-        if not each.is_missed and each.id in inserted
+            if len(new) >= RUNS_MAX:
+                # The rest stays due.
+                break
+            try:
+                new += _runs_of(payment, own_days.get(payment.tenant_id, {}), now)
+            except UNTELLABLE as fault:
+                # One payment must not stop all others.
+                set_aside(payment, fault, now)
+                set_asides += 1
+            else:
+                taken.append(payment)
+        work = _write(new, lease, now)
+        _move_on(taken, now)
+        # Of what was missed altogether nothing is left to end it.
+        done = {each.payment.pk for each in work}
+        is_over = [each.pk for each in taken if each.next_run_at is None and each.pk not in done]
+        complete_ended(is_over, now)
+    return len(taken) + set_asides, work, lease
+
+
+def write_due(payment: RecurringPayment, *, now: dt.datetime) -> bool:
+    """
+    Write down what the payment, active and locked by the caller, is due for by now; return whether
+    there was anything. Whoever looks next pays it, as the payment is before it changes.
+    """
+    if payment.next_run_at is None or payment.next_run_at > now:
+        return False
+    own_days = own_days_of([payment.tenant_id]).get(payment.tenant_id, {})
+    while payment.next_run_at is not None and payment.next_run_at <= now:
+        _write(_runs_of(payment, own_days, now), None, now)
+    return True
+
+
+def _write(new: Sequence[_New], lease: UUID | None, now: dt.datetime) -> list[Work]:
+    """Write the runs, and tell of those that were missed; return what is to be paid."""
+    inserted = _insert(new, lease, now)
+    written = [each for each in new if each.id in inserted]
+    _tell_of_missed([each for each in written if each.is_missed], now)
+    return [
+        Work(each.id, each.payment, each.occurrence.date, each.occurrence.run_at, _amount(each))
+        for each in written
+        if not each.is_missed
     ]
-    return len(payments), work, lease
+
+
+def _amount(run: _New) -> int | None:
+    """Return what a run pays where that is known beforehand: it stays so, whatever changes."""
+    return None if run.is_missed else run.payment.amount
 
 
 def _locked(now: dt.datetime, limit: int, tenant_id: UUID | None) -> list[RecurringPayment]:
@@ -173,7 +219,7 @@ def _is_missed(
     return payment.catch_up == RecurringPayment.CatchUp.RUN_ONCE and not is_last
 
 
-def _insert(new: Sequence[_New], lease: UUID, now: dt.datetime) -> set[UUID]:
+def _insert(new: Sequence[_New], lease: UUID | None, now: dt.datetime) -> set[UUID]:
     """Write the runs; return the ids of those that nobody had written."""
     if not new:
         return set()
@@ -195,6 +241,7 @@ def _insert(new: Sequence[_New], lease: UUID, now: dt.datetime) -> set[UUID]:
                 "statuses": sql_array(
                     [str(_R.SKIPPED.value if each.is_missed else _R.DUE.value) for each in new]
                 ),
+                "amounts": sql_array([str(_amount(each) or "NULL") for each in new]),
                 "test_clocks": sql_array([str(each.payment.is_on_test_clock) for each in new]),
             },
         )

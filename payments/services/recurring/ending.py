@@ -15,6 +15,7 @@ from core.changes import record_change, record_events
 from core.database import sql_array
 from payments.models import Payout, RecurringPayment, RecurringRun
 from payments.services.recurring.due import Work
+from payments.services.recurring.states import cancel_open_runs, complete_ended
 
 _P = RecurringPayment
 _S = RecurringRun.Status
@@ -60,14 +61,6 @@ UPDATE payments_recurringpayment p
           JOIN payments_recurringpayment q ON q.id = s.id) n
  WHERE p.id = n.id
 RETURNING p.id, n.before, p.status, n.code
-"""
-_COMPLETE = """
-UPDATE payments_recurringpayment p SET status = 'completed', updated_at = %s
- WHERE p.id = ANY(%s::uuid[]) AND p.status = 'active' AND p.next_run_at IS NULL
-   AND (p.trigger = 'schedule' OR p.next_number >= p.max_runs)
-   AND NOT EXISTS (SELECT 1 FROM payments_recurringrun r
-                    WHERE r.recurring_payment_id = p.id AND r.status IN ('due', 'retrying'))
-RETURNING p.id, p.tenant_id
 """
 
 _EVENTS = {
@@ -120,11 +113,12 @@ def write_ends(tenant_id: UUID, ends: Sequence[End], lease: UUID, now: dt.dateti
     if not ends:
         return
     reckoned = _reckon(ends)
-    _lock_payments(reckoned)
+    over = {end.work.payment.pk for end in ends if _may_be_over(end.work.payment)}
+    _lock_payments(over | reckoned.keys())
     _write_rows(ends, lease, now)
     _note_streaks(tenant_id, reckoned, now)
     _tell(tenant_id, ends, now)
-    complete_ended({end.work.payment.pk for end in ends if _may_be_over(end.work.payment)}, now)
+    complete_ended(over, now)
 
 
 def _reckon(ends: Iterable[End]) -> dict[UUID, _Streak]:
@@ -147,10 +141,10 @@ def _reckon(ends: Iterable[End]) -> dict[UUID, _Streak]:
     return streaks
 
 
-def _lock_payments(streaks: dict[UUID, _Streak]) -> None:
+def _lock_payments(payment_ids: set[UUID]) -> None:
     """Payments are locked before their runs, as by whoever pauses or cancels one."""
-    if streaks:
-        locked = _P.objects.select_for_update(no_key=True).filter(pk__in=streaks).order_by("pk")
+    if payment_ids:
+        locked = _P.objects.select_for_update(no_key=True).filter(pk__in=payment_ids).order_by("pk")
         list(locked.values_list("pk", flat=True))
 
 
@@ -206,24 +200,6 @@ def _note_streaks(tenant_id: UUID, streaks: dict[UUID, _Streak], now: dt.datetim
         )
 
 
-def cancel_open_runs(payment_id: UUID, *, code: str, now: dt.datetime) -> int:
-    """
-    End what a payment, locked by the caller, has yet to pay; return how many runs.
-
-    Who is paying one just now loses it, and undoes what was posted.
-    """
-    return RecurringRun.objects.filter(
-        recurring_payment_id=payment_id, status__in=(_S.DUE, _S.RETRYING)
-    ).update(
-        status=_S.CANCELLED,
-        error_code=code,
-        next_attempt_at=None,
-        lease=None,
-        leased_until=None,
-        ended_at=now,
-    )
-
-
 def _tell(tenant_id: UUID, ends: Sequence[End], now: dt.datetime) -> None:
     for status, event_type in _EVENTS.items():
         told = [end for end in ends if end.status == status]
@@ -258,24 +234,6 @@ def _may_be_over(payment: RecurringPayment) -> bool:
     return payment.next_run_at is None and (payment.trigger == _P.Trigger.SCHEDULE or is_counted)
 
 
-def complete_ended(payment_ids: set[UUID], now: dt.datetime) -> None:
-    """Complete those of the payments that have nothing to come and nothing open."""
-    if not payment_ids:
-        return
-    with connection.cursor() as cursor:
-        cursor.execute(_COMPLETE, [now, sql_array([each.hex for each in payment_ids])])
-        completed = cursor.fetchall()
-    for payment_id, tenant_id in completed:
-        record_change(
-            tenant_id=tenant_id,
-            action="recurring_payment.completed",
-            object_id=payment_id,
-            now=now,
-            before={"status": _P.Status.ACTIVE.value},
-            after={"status": _P.Status.COMPLETED.value},
-        )
-
-
 def end_of_payout(payout: Payout, *, now: dt.datetime) -> None:
     """
     Write on the run what became of its payout; called with each change of one, in its transaction.
@@ -284,21 +242,25 @@ def end_of_payout(payout: Payout, *, now: dt.datetime) -> None:
     """
     if payout.status not in (Payout.Status.SETTLED, Payout.Status.FAILED, Payout.Status.RETURNED):
         return
-    run = RecurringRun.objects.filter(payout_id=payout.pk, status=_S.SENT).first()
+    paid = RecurringRun.objects.filter(payout_id=payout.pk, status__in=(_S.SENT, _S.SUCCEEDED))
+    run = paid.select_related("tenant").first()
     if run is None:
         return
     payment = _P.objects.select_for_update(no_key=True).get(pk=run.recurring_payment_id)
+    time = run.tenant.time_at(now)
     is_settled = payout.status == Payout.Status.SETTLED
     status = _S.SUCCEEDED if is_settled else _S.FAILED
     work = Work(run.pk, payment, run.date, run.scheduled_for, run.amount)
     code = "" if is_settled else "beneficiary_rejected"
     end = End(work, status, run.amount, payout_id=payout.pk, code=code)
     ended = RecurringRun.objects.filter(pk=run.pk, status=_S.SENT).update(
-        status=status, error_code=code, error_detail=payout.failure_detail[:300], ended_at=now
+        status=status, error_code=code, error_detail=payout.failure_detail[:300], ended_at=time
     )
     if ended:
-        _note_streaks(payment.tenant_id, _reckon([end]), now)
-        _tell(payment.tenant_id, [end], now)
+        _tell(payment.tenant_id, [end], time)
+    # One that is returned later has been paid; but the next would come back as well.
+    if ended or not is_settled:
+        _note_streaks(payment.tenant_id, _reckon([end]), time)
 
 
 def _nullable(values: Iterable[object]) -> str:

@@ -19,11 +19,12 @@ from core.changes import record_change
 from core.database import refusing
 from core.errors import AlreadyExists, InvalidRequest, InvalidState, NotFound
 from core.ids import new_id
+from core.jobs import ring
 from core.money import AMOUNT_MAX
-from identity.models import Tenant
+from identity.queries import tenant_and_its_clock
 from ledger.errors import AccountClosed, CurrencyMismatch
 from payments.models import RecurringPayment
-from payments.queries import recurring_payment_for_update
+from payments.queries import recurring_payment_for_update, runs_of
 from payments.services.payouts import Beneficiary, checked_beneficiary
 from payments.services.recurring.dates import (
     Occurrence,
@@ -32,8 +33,9 @@ from payments.services.recurring.dates import (
     own_days_of,
     set_next,
 )
-from payments.services.recurring.ending import cancel_open_runs
+from payments.services.recurring.due import RUNS_TASK, write_due
 from payments.services.recurring.salary import begin_following
+from payments.services.recurring.states import cancel_open_runs, complete_ended
 
 _P = RecurringPayment
 _S = RecurringPayment.Status
@@ -122,7 +124,7 @@ def create_recurring_payment(
     :raises AlreadyExists: another has the external id
     """
     with refusing({_TAKEN: _taken()}), transaction.atomic():
-        tenant = Tenant.objects.get(pk=tenant_id)
+        tenant = tenant_and_its_clock(tenant_id=tenant_id)
         payment = _P(
             id=new_id(),
             tenant=tenant,
@@ -155,8 +157,9 @@ def change_recurring_payment(
     """
     Change the terms that are named (fields of Terms), for what comes after.
 
-    A change of its calendar counts its dates anew, from today or the start date that is given. What
-    is due by now is paid as it was.
+    Another rule counts its dates anew: from the start date that is given, from the one to come, or
+    from today. All else of its calendar moves the dates that it has. No day is paid twice. What is
+    due by now is paid as it was.
 
     :raises NotFound: no such recurring payment in this tenant
     :raises InvalidState: it has ended
@@ -169,18 +172,27 @@ def change_recurring_payment(
         if payment.status not in (_S.ACTIVE, _S.PAUSED):
             raise InvalidState(f"It is {payment.status}.")
         before = _told(payment)
+        time = payment.tenant.time_at(now)
+        if payment.status == _S.ACTIVE and write_due(payment, now=time):
+            ring(RUNS_TASK)
         terms = _terms_of(payment)
         values = {each.name: getattr(terms, each.name) for each in fields(terms)}
         if ("salary" in changes) and (changes["salary"] is None) != (terms.salary is None):
             raise InvalidRequest("It keeps what makes it run; make another.", field="trigger")
-        is_moved = bool(_CALENDAR & changes.keys())
-        if is_moved:
-            values["start_date"] = None
+        is_anew = payment.trigger == _P.Trigger.SCHEDULE and any(
+            changes[name] != values[name] for name in _RULE & changes.keys()
+        )
+        if is_anew:
+            zone = zone_of(changes.get("time_zone") or payment.time_zone)
+            values["start_date"] = max(payment.start_date, time.astimezone(zone).date())
             if terms.max_runs is not None:
-                values["max_runs"] = max(1, terms.max_runs - payment.next_number)
-        _set_terms(payment, Terms(**{**values, **changes}), now, is_new=is_moved)
+                values["max_runs"] = terms.max_runs - payment.next_number
+        _set_terms(payment, Terms(**{**values, **changes}), now, is_new=is_anew)
         payment.version += 1
         payment.save()
+        if payment.trigger == _P.Trigger.SCHEDULE and payment.next_run_at is None:
+            complete_ended([payment.pk], time)
+            payment.refresh_from_db(fields=["status", "updated_at"])
         after = _told(payment)
         names = [name for name in after if after[name] != before[name]]
         _record(
@@ -271,10 +283,8 @@ def preview(payment: RecurringPayment, *, count: int) -> list[Occurrence]:
     return list(islice(coming, min(count, PREVIEW_MAX)))
 
 
-_CALENDAR = {
-    *("frequency", "interval", "day_of_month", "rrule", "time_zone", "run_at", "adjustment"),
-    *("holidays", "start_date"),
-}
+# What the n-th date is counted by.
+_RULE = {"frequency", "interval", "day_of_month", "rrule", "start_date"}
 
 
 def _stop(
@@ -372,14 +382,30 @@ def _set_terms(payment: RecurringPayment, terms: Terms, now: dt.datetime, *, is_
     if is_new:
         payment.next_number = 0
         payment.next_nominal_date = None
-    own_days = own_days_of([payment.tenant_id]).get(payment.tenant_id, {})
-    coming = occurrences(
-        payment, own_days, number=payment.next_number, nominal=payment.next_nominal_date
-    )
-    first = next(coming, None)
+    first = _first(payment)
     if first is None and is_new:
         raise InvalidRequest("It would never run: no date lies before its end.", field="end_date")
     set_next(payment, first)
+
+
+def _first(payment: RecurringPayment) -> Occurrence | None:
+    """Return the next date, of the terms as they are now, on a day that had no run yet."""
+    own_days = own_days_of([payment.tenant_id]).get(payment.tenant_id, {})
+    last = None
+    if not payment._state.adding:
+        last = runs_of(payment).values_list("date", flat=True).first()
+    limit, number = payment.max_runs, payment.next_number
+    if limit is not None and number >= limit:
+        return None
+    # A day that is passed over because it had its run counts as none.
+    payment.max_runs = None
+    coming = occurrences(
+        payment, own_days, number=number, nominal=payment.next_nominal_date, after=last
+    )
+    first = next(coming, None)
+    if limit is not None:
+        payment.max_runs = limit + (first.number - number if first is not None else 0)
+    return first
 
 
 def _set_amount(payment: RecurringPayment, terms: Terms) -> None:
@@ -400,6 +426,8 @@ def _set_amount(payment: RecurringPayment, terms: Terms) -> None:
         raise InvalidRequest(f"From 1 to {AMOUNT_MAX} minor units.", field="amount")
     if terms.percent is not None and not 0 < terms.percent <= 100:
         raise InvalidRequest("Above 0, at most 100.", field="percent")
+    if terms.percent is not None and terms.percent != round(terms.percent, 4):
+        raise InvalidRequest("At most four decimal places.", field="percent")
     if terms.floor_amount is not None and not 0 <= terms.floor_amount <= AMOUNT_MAX:
         raise InvalidRequest(f"From 0 to {AMOUNT_MAX} minor units.", field="floor_amount")
     payment.amount_type = terms.amount_type

@@ -8,19 +8,24 @@ whose lease has ended meanwhile finds its rows taken, and undoes all.
 
 import datetime as dt
 import random
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from uuid import UUID
 
 import structlog
-from django.db import OperationalError, connection, transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 
+from accounts.models import Account
 from accounts.queries import accounts_for_update
+from accounts.services import internal_account
 from core.database import repeating
 from core.errors import DomainError
 from core.idempotency import fingerprint
 from core.ids import new_id
 from core.money import Money
+from ledger.errors import InsufficientFunds
 from ledger.queries import transaction_of
 from ledger.services import Leg, Outcome, Posting, post, refusal_of
 from payments.models import RecurringPayment, RecurringRun
@@ -34,6 +39,8 @@ _P = RecurringPayment
 _S = RecurringRun.Status
 # Payments that one look takes up: about a second of work.
 TAKEN_MAX = 2_000
+# One look goes on for so long, well within a task's time; what is left, the next takes.
+WORK_MAX_S = 120
 # A run that so many workers took up and none ended is not taken up again.
 DELIVERIES_MAX = 5
 # From the second worker on a run is done by itself: what kills a worker takes no other with it.
@@ -41,51 +48,78 @@ SUSPECT_AFTER = 1
 # Faults of ours and of what we need: 30 s, doubled each time, give or take a fifth.
 BACKOFF = dt.timedelta(seconds=30)
 
+# Materialized: a subquery may be run again for each row, and would lock more than the limit.
 _TAKE_UP = """
+WITH taken AS MATERIALIZED (
+    SELECT d.id FROM payments_recurringrun d
+     WHERE d.status IN ('due', 'retrying') AND d.next_attempt_at <= %(now)s
+       AND (d.leased_until IS NULL OR d.leased_until < clock_timestamp())
+       AND d.deliveries - d.attempts BETWEEN %(least)s AND %(most)s
+       AND {whose}
+     ORDER BY d.next_attempt_at LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED)
 UPDATE payments_recurringrun r
    SET deliveries = r.deliveries + 1, lease = %(lease)s,
        leased_until = clock_timestamp() + make_interval(secs => %(lease_s)s)
- WHERE r.id IN (
-       SELECT d.id FROM payments_recurringrun d
-        WHERE d.status IN ('due', 'retrying') AND d.next_attempt_at <= %(now)s
-          AND (d.leased_until IS NULL OR d.leased_until < clock_timestamp())
-          AND d.deliveries - d.attempts BETWEEN %(least)s AND %(most)s
-          AND {whose}
-        ORDER BY d.next_attempt_at LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED)
+  FROM taken WHERE r.id = taken.id
 RETURNING r.id, r.recurring_payment_id, r.date, r.scheduled_for, r.amount, r.attempts, r.deliveries
 """
 
 
-def run_due_payments(*, now: dt.datetime, limit: int, tenant_id: UUID | None = None) -> int:
-    """
-    Pay what is due, at most about `limit` payments; return how many runs were worked on.
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """One look at what is due: by whose time, and until when it goes on taking more."""
 
-    Any number may do this at once. Without a tenant: all whose clock is the real one.
+    now: dt.datetime
+    # The same, but for a tenant with a test clock: gateways go by the real time.
+    real_now: dt.datetime
+    tenant_id: UUID | None
+    # By time.monotonic().
+    ends_at: float
+
+    @property
+    def is_over(self) -> bool:
+        return time.monotonic() > self.ends_at
+
+
+def run_due_payments(
+    *,
+    now: dt.datetime,
+    limit: int,
+    tenant_id: UUID | None = None,
+    real_now: dt.datetime | None = None,
+) -> int:
     """
+    Pay what is due, at most about `limit` payments, and for two minutes at most; return how many
+    payments and runs were worked on.
+
+    Any number may do this at once. Without a tenant: all whose clock is the real one. With one: of
+    that one, whose test clock shows `now`, when it really is `real_now`.
+    """
+    look = _Look(now, real_now or now, tenant_id, time.monotonic() + WORK_MAX_S)
     done = 0
-    while done < limit:
+    while done < limit and not look.is_over:
         taken, work, lease = take_due(
             now=now, limit=min(TAKEN_MAX, limit - done), tenant_id=tenant_id
         )
-        _run_all(work, lease, now)
+        _run_all(work, lease, look)
         if not taken:
             break
         done += taken
-    return done + _run_again(now, limit, tenant_id)
+    return done + _run_again(look, limit)
 
 
-def _run_again(now: dt.datetime, limit: int, tenant_id: UUID | None) -> int:
+def _run_again(look: _Look, limit: int) -> int:
     """Work on runs that wait for another try, or whose worker is gone."""
     done = 0
-    while done < limit:
-        work, lease = _take_up(now, min(TAKEN_MAX, limit - done), tenant_id, most=SUSPECT_AFTER - 1)
-        _run_all(work, lease, now)
+    while done < limit and not look.is_over:
+        work, lease = _take_up(look, min(TAKEN_MAX, limit - done), most=SUSPECT_AFTER - 1)
+        _run_all(work, lease, look)
         if not work:
             break
         done += len(work)
-    while done < limit:
-        work, lease = _take_up(now, 1, tenant_id, least=SUSPECT_AFTER)
-        _run_all(work, lease, now)
+    while done < limit and not look.is_over:
+        work, lease = _take_up(look, 1, least=SUSPECT_AFTER)
+        _run_all(work, lease, look)
         if not work:
             break
         done += 1
@@ -93,12 +127,12 @@ def _run_again(now: dt.datetime, limit: int, tenant_id: UUID | None) -> int:
 
 
 def _take_up(
-    now: dt.datetime, limit: int, tenant_id: UUID | None, *, least: int = 0, most: int = 2**15
+    look: _Look, limit: int, *, least: int = 0, most: int = 2**15
 ) -> tuple[list[Work], UUID]:
     """Take up runs that nobody works on; that it was done is counted before anything else is."""
     lease = new_id()
     whose = "NOT d.is_on_test_clock"
-    if tenant_id is not None:
+    if look.tenant_id is not None:
         whose = "d.is_on_test_clock AND d.tenant_id = %(tenant_id)s"
     with connection.cursor() as cursor:
         cursor.execute(
@@ -106,11 +140,11 @@ def _take_up(
             {
                 "lease": lease,
                 "lease_s": LEASE_S,
-                "now": now,
+                "now": look.now,
                 "least": least,
                 "most": most,
                 "limit": limit,
-                "tenant_id": tenant_id,
+                "tenant_id": look.tenant_id,
             },
         )
         rows = cursor.fetchall()
@@ -122,10 +156,10 @@ def _take_up(
     return sorted(work, key=lambda each: (each.scheduled_for, each.id)), lease
 
 
-def _run_all(work: Sequence[Work], lease: UUID, now: dt.datetime) -> None:
+def _run_all(work: Sequence[Work], lease: UUID, look: _Look) -> None:
     hopeless = [each for each in work if each.deliveries - each.attempts > DELIVERIES_MAX]
     for each in hopeless:
-        _isolated([each], lease, now, _give_up)
+        _isolated([each], lease, look, _give_up)
     left = [each for each in work if each.deliveries - each.attempts <= DELIVERIES_MAX]
     inside = [each for each in left if each.payment.kind == _P.Kind.INTERNAL]
     by_tenant = sorted(inside, key=lambda each: each.payment.tenant_id)
@@ -134,49 +168,49 @@ def _run_all(work: Sequence[Work], lease: UUID, now: dt.datetime) -> None:
         for is_conditional in (False, True):
             chunk = [each for each in of_tenant if _needs_balance(each) is is_conditional]
             if chunk:
-                _isolated(chunk, lease, now, _pay_inside)
+                _isolated(chunk, lease, look, _pay_inside)
     for each in left:
         if each.payment.kind == _P.Kind.EXTERNAL:
-            _isolated([each], lease, now, _pay_outside)
+            _isolated([each], lease, look, _pay_outside)
 
 
 def _isolated(
     chunk: Sequence[Work],
     lease: UUID,
-    now: dt.datetime,
-    pay: Callable[[Sequence[Work], UUID, dt.datetime], None],
+    look: _Look,
+    pay: Callable[[Sequence[Work], UUID, _Look], None],
 ) -> None:
     """Pay runs together; where that fails, each half by itself, so that one fault is one run's."""
     try:
-        repeating(lambda: pay(chunk, lease, now))
+        repeating(lambda: pay(chunk, lease, look))
     except LeaseLost:
         if len(chunk) == 1:
             logger.info("run is another's by now", run_id=str(chunk[0].id))
             return
     except Exception as fault:
-        if isinstance(fault, OperationalError) and not connection.is_usable():
+        if isinstance(fault, OperationalError | InterfaceError) and not connection.is_usable():
             # The database is gone. What was not committed is due still.
             raise
         if len(chunk) == 1:
             logger.exception("run failed by a fault", run_id=str(chunk[0].id))
-            _put_off(chunk[0], lease, now, fault)
+            _put_off(chunk[0], lease, look.now, fault)
             return
     else:
         return
     middle = len(chunk) // 2
-    _isolated(chunk[:middle], lease, now, pay)
-    _isolated(chunk[middle:], lease, now, pay)
+    _isolated(chunk[:middle], lease, look, pay)
+    _isolated(chunk[middle:], lease, look, pay)
 
 
-def _pay_inside(chunk: Sequence[Work], lease: UUID, now: dt.datetime) -> None:
+def _pay_inside(chunk: Sequence[Work], lease: UUID, look: _Look) -> None:
     """Pay runs of one tenant between its accounts: one call of the posting engine."""
-    tenant_id = chunk[0].payment.tenant_id
+    tenant_id, now = chunk[0].payment.tenant_id, look.now
     with transaction.atomic():
-        available = _available(chunk) if _needs_balance(chunk[0]) else {}
+        own = _own_money(chunk, look) if _needs_balance(chunk[0]) else {}
         ends: list[End] = []
         asked: list[tuple[Work, int]] = []
         for work in chunk:
-            amount = _amount(work, available)
+            amount = _amount(work, own)
             if isinstance(amount, End):
                 ends.append(amount)
             else:
@@ -191,12 +225,12 @@ def _pay_inside(chunk: Sequence[Work], lease: UUID, now: dt.datetime) -> None:
         write_ends(tenant_id, ends, lease, now)
 
 
-def _pay_outside(chunk: Sequence[Work], lease: UUID, now: dt.datetime) -> None:
+def _pay_outside(chunk: Sequence[Work], lease: UUID, look: _Look) -> None:
     """Have one run's money sent to its beneficiary."""
     [work] = chunk
-    payment = work.payment
+    payment, now = work.payment, look.now
     with transaction.atomic():
-        amount = _amount(work, _available(chunk) if _needs_balance(work) else {})
+        amount = _amount(work, _own_money(chunk, look) if _needs_balance(work) else {})
         if isinstance(amount, End):
             write_ends(payment.tenant_id, [amount], lease, now)
             return
@@ -213,7 +247,7 @@ def _pay_outside(chunk: Sequence[Work], lease: UUID, now: dt.datetime) -> None:
                         description=payment.description,
                         metadata=_metadata(work),
                     ),
-                    now=now,
+                    now=look.real_now,
                 ).payout
         except DomainError as refusal:
             end = _after_refusal(work, amount, refusal, now)
@@ -222,12 +256,12 @@ def _pay_outside(chunk: Sequence[Work], lease: UUID, now: dt.datetime) -> None:
         write_ends(payment.tenant_id, [end], lease, now)
 
 
-def _give_up(chunk: Sequence[Work], lease: UUID, now: dt.datetime) -> None:
+def _give_up(chunk: Sequence[Work], lease: UUID, look: _Look) -> None:
     [work] = chunk
     detail = f"{DELIVERIES_MAX} workers took it up, and none ended it."
     with transaction.atomic():
         end = End(work, _S.FAILED, work.amount, code="gave_up", detail=detail)
-        write_ends(work.payment.tenant_id, [end], lease, now)
+        write_ends(work.payment.tenant_id, [end], lease, look.now)
     logger.error("run given up", run_id=str(work.id))
 
 
@@ -253,36 +287,45 @@ def _needs_balance(work: Work) -> bool:
     return payment.min_balance is not None or payment.amount_type == _P.AmountType.SWEEP
 
 
-def _available(chunk: Sequence[Work]) -> dict[UUID, int | None]:
+def _own_money(chunk: Sequence[Work], look: _Look) -> dict[UUID, int]:
     """
-    Return what can be taken from the sources; None: anything. Locks them, and the destinations in
-    the same go: in the order that the posting engine locks.
+    Return what the sources have of their own, in minor units: without holds, and without what they
+    might overdraw. Locks them, and what else the postings lock in the same go: in their order.
     """
+    payment = chunk[0].payment
     ids: set[UUID] = set()
     for each in chunk:
         ids.add(each.payment.source_account_id)
         if each.payment.destination_account_id is not None:
             ids.add(each.payment.destination_account_id)
-    locked = accounts_for_update(tenant_id=chunk[0].payment.tenant_id, account_ids=sorted(ids))
-    return {id_: account.available for id_, account in locked.items()}
+    if payment.kind == _P.Kind.EXTERNAL:
+        ids.add(
+            internal_account(
+                tenant_id=payment.tenant_id,
+                role=Account.Role.PAYOUT_CLEARING,
+                currency=payment.currency,
+                now=look.real_now,
+            )
+        )
+    locked = accounts_for_update(tenant_id=payment.tenant_id, account_ids=sorted(ids))
+    return {id_: account.balance - account.held for id_, account in locked.items()}
 
 
-def _amount(work: Work, available: dict[UUID, int | None]) -> "int | End":
+def _amount(work: Work, own: dict[UUID, int]) -> "int | End":
     """Return how much a run pays, or how it ends where it pays nothing; notes what it takes."""
     payment = work.payment
-    amount = work.amount if work.amount is not None else payment.amount
+    amount = (work.amount if work.amount is not None else payment.amount) or 0
     if not _needs_balance(work):
-        return amount or 0
-    has = available.get(payment.source_account_id)
-    if payment.min_balance is not None and has is not None and has <= payment.min_balance:
+        return amount
+    has = own.get(payment.source_account_id, 0)
+    if payment.min_balance is not None and has <= payment.min_balance:
         return End(work, _S.SKIPPED, code="balance_too_low", is_attempt=False)
     if payment.amount_type == _P.AmountType.SWEEP:
-        amount = 0 if has is None else has - (payment.floor_amount or 0)
+        amount = has - (payment.floor_amount or 0)
         if amount <= 0:
             return End(work, _S.SKIPPED, code="nothing_to_sweep", is_attempt=False)
-    if has is not None and has >= (amount or 0):
-        available[payment.source_account_id] = has - (amount or 0)
-    return amount or 0
+    own[payment.source_account_id] = has - amount
+    return amount
 
 
 def _posting(work: Work, amount: int, now: dt.datetime) -> Posting:
@@ -333,7 +376,8 @@ def _after_refusal(work: Work, amount: int, refusal: DomainError, now: dt.dateti
     end = End(work, _S.FAILED, amount, code=refusal.code, detail=str(refusal.detail)[:300])
     if refusal.code in ENDS or refusal.code in PAUSES:
         return end
-    if payment.on_insufficient_funds == _P.OnInsufficientFunds.SKIP:
+    is_skipped = payment.on_insufficient_funds == _P.OnInsufficientFunds.SKIP
+    if is_skipped and refusal.code == InsufficientFunds.code:
         end.status = _S.SKIPPED
         return end
     again = now + dt.timedelta(minutes=payment.retry_interval_minutes)

@@ -17,7 +17,7 @@ from django.db import connection, transaction
 from accounts.models import Account
 from core.calendars.recurrence import days_in_month
 from core.calendars.zones import zone_of
-from core.following import begin_at, read_on
+from core.following import begin_at, has_begun, read_on
 from core.ids import new_id
 from core.jobs import ring
 from ledger.queries import (
@@ -26,10 +26,11 @@ from ledger.queries import (
     IncomingCredit,
     accounts_credited_by,
     credits_by,
+    reversed_among,
 )
 from payments.models import RecurringPayment, RecurringRun
-from payments.services.recurring.due import RUNS_TASK
-from payments.services.recurring.ending import complete_ended
+from payments.services.recurring.due import RUNS_TASK, UNTELLABLE
+from payments.services.recurring.states import complete_ended, set_aside
 
 _P = RecurringPayment
 _S = RecurringRun.Status
@@ -54,27 +55,24 @@ def begin_following() -> None:
     begin_at(_FOLLOWER, last)
 
 
-def look_for_salaries(*, now: dt.datetime) -> int:
+def look_for_salaries(*, now: dt.datetime, is_awaited: bool = False) -> int:
     """
     Have the credits that came since the last look set off what waits for them; return how many
-    runs are due by that.
+    runs are due by that. `now` is the real time, whatever clocks the tenants have.
 
-    Any number may do this at once: one looks, the others find it done.
+    Any number may do this at once: one looks, the others find it done, or wait for it.
     """
     due = 0
-    is_more = True
+    is_more = has_begun(_FOLLOWER)
     while is_more:
-        found, is_more = _look(now)
+        found, is_more = _look(now, is_awaited=is_awaited)
         due += found
     return due
 
 
-def _look(now: dt.datetime) -> tuple[int, bool]:
+def _look(now: dt.datetime, *, is_awaited: bool) -> tuple[int, bool]:
     with transaction.atomic():
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [_LOCK])
-            [is_ours] = cursor.fetchone() or [False]
-        if not is_ours or not _P.objects.filter(trigger=_P.Trigger.SALARY).exists():
+        if not _is_ours(is_awaited=is_awaited):
             return 0, False
         rows, is_more = read_on(_FOLLOWER, TRANSACTIONS_TO_FOLLOW, limit=EVENTS_MAX, now=now)
         transaction_ids = [row_id for _, row_id in rows if row_id is not None]
@@ -84,6 +82,17 @@ def _look(now: dt.datetime) -> tuple[int, bool]:
         if due:
             ring(RUNS_TASK)
         return due, is_more
+
+
+def _is_ours(*, is_awaited: bool) -> bool:
+    """Say whether we are the one who looks, until the transaction ends."""
+    with connection.cursor() as cursor:
+        if is_awaited:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+            return True
+        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [_LOCK])
+        [is_ours] = cursor.fetchone() or [False]
+        return bool(is_ours)
 
 
 def _set_off(transaction_ids: Sequence[UUID], now: dt.datetime) -> int:
@@ -106,14 +115,27 @@ def _set_off(transaction_ids: Sequence[UUID], now: dt.datetime) -> int:
         return 0
     credits = credits_by(transaction_ids=transaction_ids, account_ids=by_account)
     owners = _owners(credits)
+    taken_back = reversed_among(transaction_ids={each.transaction_id for each in credits})
     runs: list[RecurringRun] = []
     counted: dict[UUID, RecurringPayment] = {}
+    aside: set[UUID] = set()
     for credit in credits:
+        if credit.transaction_id in taken_back:
+            continue
         for payment in by_account[credit.account_id]:
-            if _is_salary(payment, credit, owners) and _counts(payment):
+            if payment.pk in aside or not _counts(payment):
+                continue
+            try:
+                if not _is_salary(payment, credit, owners):
+                    continue
                 runs.append(_run(payment, credit, now))
-                payment.next_number += 1
-                counted[payment.pk] = payment
+            except UNTELLABLE as fault:
+                # One payment must not stop all others.
+                set_aside(payment, fault, payment.tenant.time_at(now))
+                aside.add(payment.pk)
+                continue
+            payment.next_number += 1
+            counted[payment.pk] = payment
     made = RecurringRun.objects.bulk_create(runs)
     _P.objects.bulk_update(counted.values(), ["next_number"], batch_size=1_000)
     # What was nothing to begin with may have been the last.
@@ -162,8 +184,8 @@ def _is_in_window(payment: RecurringPayment, day: dt.date) -> bool:
     if first is None or last is None:
         return True
     # In a month that is too short, a window that begins later begins on its last day.
-    first = min(first, days_in_month(day.year, day.month))
-    return first <= day.day <= last if first <= last else day.day >= first or day.day <= last
+    begins = min(first, days_in_month(day.year, day.month))
+    return begins <= day.day <= last if first <= last else day.day >= begins or day.day <= last
 
 
 def _day(payment: RecurringPayment, credit: IncomingCredit) -> dt.date:
