@@ -36,7 +36,7 @@ from payments.gateways.port import (
 )
 from payments.gateways.registry import connect, notify_url
 from payments.models import Discrepancy, GatewayConfiguration, Payout
-from payments.services.gateways import candidates, hold_gateway
+from payments.services.gateways import candidates, fitting_gateways, hold_gateway
 from payments.services.outcomes import STEPS_TASK
 from payments.services.payout_files import refuse_unwritable
 from payments.services.payout_moves import (
@@ -85,6 +85,8 @@ class PayoutRequest:
     metadata: dict[str, str] = field(default_factory=dict)
     # Whose key it is: the same key and request of somebody else is refused.
     asked_by: str = ""
+    # Nobody is there to ask again: it waits for a gateway that does not answer just now.
+    may_wait: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,8 @@ def make_payout(
     )
     if source.type == Account.Type.INTERNAL:
         raise NotFound("No such account.")
-    configuration = candidates(
+    choose = fitting_gateways if request.may_wait else candidates
+    configuration = choose(
         tenant_id=tenant_id,
         currency=request.amount.currency,
         gateway=request.gateway,

@@ -246,6 +246,7 @@ def _pay_outside(chunk: Sequence[Work], lease: UUID, look: _Look) -> None:
                         gateway=payment.gateway or None,
                         description=payment.description,
                         metadata=_metadata(work),
+                        may_wait=True,
                     ),
                     now=look.real_now,
                 ).payout
