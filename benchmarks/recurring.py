@@ -1,14 +1,20 @@
-"""Part j: a million recurring payments, a tenth of them due, and one worker that pays them."""
+"""
+Part j: a million recurring payments, a tenth of them due, and one worker that pays them.
+
+The worker has two processes, as `make run` starts it. Half is paid by one process first.
+"""
 
 import datetime as dt
 import statistics
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from benchmarks.measuring import Result
 from benchmarks.posting import Setting
-from benchmarks.world import CURRENCY
+from benchmarks.world import CURRENCY, PROCESSES, warm_up
 
 RUNS_PER_S_MIN = 5_000
 CLAIM_RATIO_MAX = 1.5
@@ -115,30 +121,36 @@ def _claims(now: dt.datetime) -> tuple[float, str]:
 
 
 def _run(due: int, now: dt.datetime) -> list[Result]:
-    from payments.models import RecurringRun
-    from payments.services import run_due_payments
+    from django.db import connection
 
-    memory = []
+    from payments.models import RecurringRun
+
     began = time.perf_counter()
-    for _ in range(10):
-        run_due_payments(now=now, limit=due // 10)
-        memory.append(_resident_mb())
-    elapsed_s = time.perf_counter() - began
+    memory = [pay((due // 20, now)) for _ in range(10)]
+    alone = due / 2 / (time.perf_counter() - began)
+    connection.close()
+    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
+        list(pool.map(warm_up, [1] * PROCESSES))
+        began = time.perf_counter()
+        list(pool.map(pay, [(due // 2 // PROCESSES, now)] * PROCESSES))
+        together = due / 2 / (time.perf_counter() - began)
     run = RecurringRun.objects.filter(status=RecurringRun.Status.SUCCEEDED)
     paid, payments = run.count(), run.values("recurring_payment").distinct().count()
+    if not paid == payments == due:
+        raise SystemExit(f"{paid:,} runs of {payments:,} payments were paid, not {due:,}.")
     return [
         Result(
             "j",
-            f"{due:,} due paid by one worker; paid, once each",
-            f"{paid / elapsed_s:,.0f} /s",
-            f"{paid:,}",
-            payments / due,
+            f"{due:,} due, each paid once: by a worker of {PROCESSES} processes; by one process",
+            f"{together:,.0f} /s",
+            f"{alone:,.0f} /s",
+            together / alone,
             f">= {RUNS_PER_S_MIN:,} /s",
-            paid == payments == due and paid / elapsed_s >= RUNS_PER_S_MIN,
+            together >= RUNS_PER_S_MIN,
         ),
         Result(
             "j",
-            "  its memory after the last; after the first tenth",
+            "  the one's memory after the last; after the first tenth",
             f"{memory[-1]:,.0f} MB",
             f"{memory[0]:,.0f} MB",
             memory[-1] / memory[0],
@@ -146,6 +158,15 @@ def _run(due: int, now: dt.datetime) -> list[Result]:
             memory[-1] / memory[0] <= MEMORY_RATIO_MAX,
         ),
     ]
+
+
+def pay(share: tuple[int, dt.datetime]) -> float:
+    """Pay so many of what is due; return this process's memory then, in MB."""
+    from payments.services import run_due_payments
+
+    count, now = share
+    run_due_payments(now=now, limit=count)
+    return _resident_mb()
 
 
 def _resident_mb() -> float:

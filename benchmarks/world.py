@@ -96,7 +96,7 @@ def rate(
     processes = min(PROCESSES, connections)
     with ProcessPoolExecutor(processes, mp_context=context) as pool:
         # Every process is up and connected before the clock starts.
-        list(pool.map(_warm_up, [per_process] * processes))
+        list(pool.map(warm_up, [per_process] * processes))
         began = time.monotonic()
         until = began + seconds
         jobs = [
@@ -115,7 +115,8 @@ def random_pairs(accounts: list[UUID], seed: int) -> Iterator[tuple[UUID, UUID]]
         yield one, two
 
 
-def _warm_up(threads: int) -> None:
+def warm_up(threads: int) -> None:
+    """Have a new process be ready to work."""
     set_up_django()
     time.sleep(0.2)
 

@@ -137,7 +137,7 @@ def test_what_is_returned_after_it_settled_pauses_what_would_follow(
     sandbox.act(f"payouts/{theirs['id']}/return")
     _hear(sandbox, configuration)
 
-    assert Payout.objects.get(pk=settled.payout_id).status == "returned"
+    assert Payout.objects.get(pk=settled.payout.pk).status == "returned"
     # It was paid; that it came back is the payout's.
     assert statuses(payment) == ["succeeded"]
     assert (again(payment).status, again(payment).status_reason) == (
