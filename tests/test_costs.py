@@ -1,5 +1,6 @@
 """What a request costs in round trips and rows: the figures of docs/benchmarks.md, kept honest."""
 
+import datetime as dt
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 
 from core.permissions import Role
 from identity.models import Tenant
-from tests import gateways, making
+from tests import gateways, making, recurring
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -197,3 +198,32 @@ def test_a_notification(tenant: Tenant, sandbox: gateways.Sandbox, counting: Any
         for name, count in rows("webhooks_inboundevent core_outboxevent core_auditrecord").items()
     }
     assert written == {"webhooks_inboundevent": 1, "core_outboxevent": 0, "core_auditrecord": 0}
+
+
+def test_recurring_payments_that_are_due(tenant: Tenant, counting: Any) -> None:
+    """A look costs the same for one that is due as for a hundred."""
+    ada, ben = making.open_account(tenant, balance=20_000), making.open_account(tenant)
+    january = recurring.utc("2026-01-15")
+
+    def look(count: int) -> tuple[Cost, dict[str, int]]:
+        for _ in range(count):
+            recurring.order(ada, ben, now=january)
+        tables = "ledger_transaction ledger_entry core_outboxevent payments_recurringrun"
+        before = rows(f"{tables} core_auditrecord")
+        with counting() as cost:
+            assert recurring.run(january + dt.timedelta(days=1)) == count
+        return cost, {
+            name: number - before[name] for name, number in rows(" ".join(before)).items()
+        }
+
+    one, _ = look(1)
+    hundred, written = look(100)
+
+    assert len(one.sql) == len(hundred.sql) == 15, hundred.sql
+    assert written == {
+        "ledger_transaction": 100,
+        "ledger_entry": 200,
+        "core_outboxevent": 200,
+        "payments_recurringrun": 100,
+        "core_auditrecord": 0,
+    }
