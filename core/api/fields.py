@@ -1,5 +1,11 @@
-"""Serializer fields of the API's own types: amounts, currencies, texts, metadata, batches."""
+"""
+Serializer fields of the API's own types: amounts, decimals, days, currencies, texts, metadata,
+batches; and bodies without unknown fields.
+"""
 
+import datetime as dt
+import re
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +16,26 @@ from rest_framework import serializers
 from core.api.schema import FIELD_ERRORS
 from core.metadata import KEY_LENGTH_MAX, KEYS_MAX, VALUE_LENGTH_MAX, metadata_fault
 from core.money import AMOUNT_MAX, EXPONENTS
+from core.redaction import without_card_numbers
+
+# Beyond it a date is somebody's mistake, and further on there are no dates at all.
+DATE_MAX = dt.date(2999, 12, 31)
+_PLAIN = re.compile(r"-?[0-9]{1,30}(?:\.[0-9]{1,30})?")
+_NO_CARDS = "A card number does not belong here."
+
+
+class StrictRequest(serializers.Serializer[Any]):
+    """A body without unknown fields: a mistyped `tax_rate` is not an invoice without tax."""
+
+    default_error_messages = {"unknown": "There is no such field here."}
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, dict):
+            unknown = sorted(set(data) - set(self.fields))
+            if unknown:
+                message = self.error_messages["unknown"]
+                raise serializers.ValidationError({unknown[0]: [message]}, code="unknown")
+        return super().to_internal_value(data)
 
 
 class StrictIntegerField(serializers.IntegerField):
@@ -109,6 +135,53 @@ class MetadataField(serializers.Field):  # type: ignore[type-arg]
 
     def to_representation(self, value: Any) -> Any:
         return value
+
+
+class CardFreeTextField(TextField):
+    """A text for people. A card number that strays into it is refused, not stored."""
+
+    def to_internal_value(self, data: Any) -> str:
+        text = super().to_internal_value(data)
+        if without_card_numbers(text) != text:
+            raise serializers.ValidationError(_NO_CARDS, code="card_number")
+        return text
+
+
+class CardFreeMetadataField(MetadataField):
+    def to_internal_value(self, data: Any) -> dict[str, str]:
+        metadata = super().to_internal_value(data)
+        if any(without_card_numbers(text) != text for text in (*metadata, *metadata.values())):
+            raise serializers.ValidationError(_NO_CARDS, code="card_number")
+        return metadata
+
+
+class ExactDecimalField(serializers.DecimalField):
+    """A decimal, as a JSON number or as text, and either way exactly what is written."""
+
+    def to_internal_value(self, data: Any) -> Decimal:
+        is_number = type(data) in (int, Decimal)
+        if not is_number and not (isinstance(data, str) and _PLAIN.fullmatch(data)):
+            self.fail("invalid")
+        # There is no "-0".
+        return super().to_internal_value(data) or Decimal(0)
+
+
+def percent_field(**kwargs: Any) -> ExactDecimalField:
+    return ExactDecimalField(
+        max_digits=7, decimal_places=4, min_value=Decimal(0), max_value=Decimal(100), **kwargs
+    )
+
+
+class DayField(serializers.DateField):
+    """A date that can be meant."""
+
+    default_error_messages = {"too_late": f"After {DATE_MAX}."}
+
+    def to_internal_value(self, value: Any) -> dt.date:
+        date: dt.date = super().to_internal_value(value)
+        if date > DATE_MAX:
+            self.fail("too_late")
+        return date
 
 
 class ItemsField(serializers.ListField):

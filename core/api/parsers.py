@@ -1,6 +1,7 @@
 """JSON as the API takes it: an object, no NaN, no duplicate keys, not nested without end."""
 
 import json
+from decimal import Decimal, InvalidOperation
 from typing import IO, Any
 
 from rest_framework.exceptions import ParseError
@@ -43,6 +44,24 @@ class StrictJSONParser(BaseParser):
         return parsed
 
 
+class ExactJSONParser(StrictJSONParser):
+    """JSON whose decimals are what is written: 0.1 is a tenth, not the double next to it."""
+
+    def parse(
+        self,
+        stream: IO[Any],
+        media_type: str | None = None,
+        parser_context: Any = None,
+    ) -> dict[str, Any]:
+        # Everything that is refused is refused there.
+        parsed = super().parse(stream, media_type, parser_context)
+        if not parsed:
+            return parsed
+        raw: bytes = parser_context["request"]._request.body
+        exact: dict[str, Any] = json.loads(raw, parse_float=_exact)
+        return exact
+
+
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) != len(pairs):
@@ -81,3 +100,10 @@ def _refuse_deep(value: Any, depth_left: int) -> None:
     for child in children:
         if isinstance(child, dict | list):
             _refuse_deep(child, depth_left - 1)
+
+
+def _exact(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        raise ParseError(f"{text[:40]} is no number of this world.") from None

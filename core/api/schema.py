@@ -203,6 +203,23 @@ class TextFieldExtension(OpenApiSerializerFieldExtension):  # type: ignore[no-un
         return schema if self.target.allow_blank else {**schema, "pattern": r"\S"}
 
 
+class ExactDecimalFieldExtension(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-call]
+    target_class = "core.api.fields.ExactDecimalField"
+
+    def map_serializer_field(self, auto_schema: Any, direction: Any) -> dict[str, Any]:
+        field = self.target
+        before = field.max_digits - field.decimal_places
+        number: dict[str, Any] = {"type": "number"}
+        if field.min_value:
+            number["exclusiveMinimum"] = 0
+        else:
+            number["minimum"] = 0
+        if field.max_value is not None:
+            number["maximum"] = int(field.max_value)
+        pattern = rf"^[0-9]{{1,{before}}}(\.[0-9]{{1,{field.decimal_places}}})?$"
+        return {"anyOf": [number, {"type": "string", "pattern": pattern}]}
+
+
 class ItemsFieldExtension(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-call]
     """The items of a batch look to a caller as they do alone."""
 

@@ -9,27 +9,22 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from core.api.fields import (
+    CardFreeMetadataField,
+    CardFreeTextField,
     CurrencyField,
+    DayField,
+    ExactDecimalField,
     IdField,
     MetadataField,
     StrictBooleanField,
     StrictIntegerField,
+    StrictRequest,
     TextField,
     UtcDateTimeField,
-)
-from core.money import AMOUNT_MAX
-from invoices.api.fields import (
-    BicField,
-    CardFreeMetadataField,
-    CardFreeTextField,
-    DueDateField,
-    EmailField,
-    ExactDecimalField,
-    IbanField,
-    ScheduleField,
-    StrictRequest,
     percent_field,
 )
+from core.money import AMOUNT_MAX
+from invoices.api.fields import BicField, EmailField, IbanField, ScheduleField
 from invoices.models import Installment, Invoice
 from invoices.services import LINES_MAX, LOCALES
 
@@ -116,7 +111,7 @@ class _Contents(StrictRequest):
         default=None,
         help_text="Left out: all of it is due at once.",
     )
-    due_date = DueDateField(
+    due_date = DayField(
         required=False,
         allow_null=True,
         default=None,

@@ -5,15 +5,20 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from core.api.fields import AmountField, StrictIntegerField
-from invoices.api.fields import CardFreeTextField, DueDateField, StrictRequest
+from core.api.fields import (
+    AmountField,
+    CardFreeTextField,
+    DayField,
+    StrictIntegerField,
+    StrictRequest,
+)
 from invoices.models import Credit, CreditNote, CreditNoteRefund, CreditUse, Receipt
 from invoices.services import INSTALLMENTS_MAX
 
 
 class AdjustmentRequest(StrictRequest):
     number = StrictIntegerField(min_value=1, max_value=INSTALLMENTS_MAX)
-    due_date = DueDateField(required=False, allow_null=True, default=None)
+    due_date = DayField(required=False, allow_null=True, default=None)
     amount = AmountField(required=False, allow_null=True, default=None, help_text="Minor units.")
 
 

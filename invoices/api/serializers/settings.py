@@ -2,8 +2,14 @@
 
 from rest_framework import serializers
 
-from core.api.fields import StrictBooleanField, StrictIntegerField, TextField
-from invoices.api.fields import CardFreeTextField, EmailField, StrictRequest
+from core.api.fields import (
+    CardFreeTextField,
+    StrictBooleanField,
+    StrictIntegerField,
+    StrictRequest,
+    TextField,
+)
+from invoices.api.fields import EmailField
 from invoices.models import InvoiceSettings
 from invoices.services import LOCALES
 from invoices.services.settings import (

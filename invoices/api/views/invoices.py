@@ -13,6 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from core.api.filters import DjangoFilterBackend
+from core.api.parsers import ExactJSONParser
 from core.api.schema import PERIOD
 from core.api.views import TenantViewSet
 from core.idempotency import fingerprint
@@ -21,7 +22,6 @@ from core.permissions import Permission
 from invoices import services
 from invoices.api import examples
 from invoices.api.filters import InvoiceFilter
-from invoices.api.parsers import ExactJSONParser
 from invoices.api.serializers import invoices as shapes
 from invoices.models import Invoice
 from invoices.queries import invoices_of

@@ -10,11 +10,11 @@ from rest_framework.mixins import ListModelMixin
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from core.api.parsers import ExactJSONParser
 from core.api.views import TenantViewSet
 from core.permissions import Permission
 from invoices import services
 from invoices.api import examples
-from invoices.api.parsers import ExactJSONParser
 from invoices.api.serializers import invoices as invoice_shapes
 from invoices.api.serializers import money as shapes
 from invoices.api.views.invoices import ShowingInvoices

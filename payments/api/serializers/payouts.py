@@ -4,8 +4,15 @@ from typing import Any
 
 from rest_framework import serializers
 
-from core.api.fields import AmountField, CurrencyField, IdField, MetadataField, TextField
-from payments.api.serializers.topups import CardFreeMetadataField, CardFreeTextField
+from core.api.fields import (
+    AmountField,
+    CardFreeMetadataField,
+    CardFreeTextField,
+    CurrencyField,
+    IdField,
+    MetadataField,
+    TextField,
+)
 from payments.models import Payout
 
 PAYOUT_GATEWAYS = ["xendit", "sandbox", "bank_file"]

@@ -7,6 +7,8 @@ from rest_framework import serializers
 
 from core.api.fields import (
     AmountField,
+    CardFreeMetadataField,
+    CardFreeTextField,
     CurrencyField,
     MetadataField,
     StrictIntegerField,
@@ -34,24 +36,6 @@ STATUSES = {
 }
 TOPUP_STATUSES = list(dict.fromkeys(STATUSES.values()))
 _NO_CARDS = "A card number does not belong here."
-
-
-class CardFreeTextField(TextField):
-    """A text for people. A card number that strays into it is refused, not stored."""
-
-    def to_internal_value(self, data: Any) -> str:
-        text = super().to_internal_value(data)
-        if without_card_numbers(text) != text:
-            raise serializers.ValidationError(_NO_CARDS, code="card_number")
-        return text
-
-
-class CardFreeMetadataField(MetadataField):
-    def to_internal_value(self, data: Any) -> dict[str, str]:
-        metadata = super().to_internal_value(data)
-        if any(without_card_numbers(text) != text for text in (*metadata, *metadata.values())):
-            raise serializers.ValidationError(_NO_CARDS, code="card_number")
-        return metadata
 
 
 class TokenField(TextField):
