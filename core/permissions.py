@@ -61,6 +61,10 @@ class Permission(StrEnum):
     REFUND_INVOICES = "invoices.refund"
     MANAGE_INVOICE_SETTINGS = "invoices.manage_settings"
     VIEW_REPORTS = "reports.view"
+    VIEW_RECURRING_PAYMENTS = "recurring_payments.view"
+    MANAGE_RECURRING_PAYMENTS = "recurring_payments.manage"
+    VIEW_CALENDAR = "calendar.view"
+    MANAGE_CALENDAR = "calendar.manage"
     VIEW_GATEWAYS = "gateways.view"
     MANAGE_GATEWAYS = "gateways.manage"
     VIEW_WEBHOOKS = "webhooks.view"
@@ -71,6 +75,7 @@ class Permission(StrEnum):
     MANAGE_API_KEYS = "api_keys.manage"
     VIEW_AUDIT = "audit.view"
     VIEW_METRICS = "metrics.view"
+    MOVE_TEST_CLOCK = "test_clock.move"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +132,18 @@ RULES: dict[Permission, Rule] = {
     ),
     _P.MANAGE_INVOICE_SETTINGS: Rule("change what invoices say of us", Scope.ADMIN, _ADMINS),
     _P.VIEW_REPORTS: Rule("see financial reports", Scope.READ, _SUPERVISORS | {Role.AUDITOR}),
+    _P.VIEW_RECURRING_PAYMENTS: Rule(
+        "see recurring payments and their runs", Scope.READ, _EVERYBODY
+    ),
+    _P.MANAGE_RECURRING_PAYMENTS: Rule(
+        "make, change, pause and cancel recurring payments",
+        Scope.WRITE,
+        _STAFF | {Role.CUSTOMER},
+    ),
+    _P.VIEW_CALENDAR: Rule("see the bank's own holidays", Scope.READ, _SEEING_STAFF),
+    _P.MANAGE_CALENDAR: Rule(
+        "add and remove them, which moves payments", Scope.WRITE, _SUPERVISORS
+    ),
     _P.VIEW_GATEWAYS: Rule("see gateways, without secrets", Scope.ADMIN, _ADMINS | {Role.AUDITOR}),
     _P.MANAGE_GATEWAYS: Rule("set up and change gateways", Scope.ADMIN, _ADMINS),
     _P.VIEW_WEBHOOKS: Rule(
@@ -139,6 +156,8 @@ RULES: dict[Permission, Rule] = {
     _P.MANAGE_API_KEYS: Rule("make, rotate and revoke API keys", Scope.ADMIN, _ADMINS),
     _P.VIEW_AUDIT: Rule("see the audit trail", Scope.ADMIN, _ADMINS | {Role.AUDITOR}),
     _P.VIEW_METRICS: Rule("scrape the metrics", Scope.ADMIN, _ADMINS),
+    # Keys alone: of tenants that have no live ones.
+    _P.MOVE_TEST_CLOCK: Rule("start a test clock, and move it on", Scope.ADMIN, frozenset()),
 }
 
 # What `GET /me` says of a person, in the words of keys.

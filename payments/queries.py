@@ -11,7 +11,7 @@ from accounts.models import Account
 from accounts.queries import owned_among
 from core.errors import NotFound
 from ledger import queries
-from payments.models import Payment, Payout, RecurringPayment, RecurringRun, Refund
+from payments.models import CalendarDay, Payment, Payout, RecurringPayment, RecurringRun, Refund
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,3 +217,8 @@ def runs_by_month(*, tenant_id: UUID) -> list[MonthOfRuns]:
 def runs_of(payment: RecurringPayment) -> QuerySet[RecurringRun]:
     """Return its runs, the latest first."""
     return payment.runs.order_by("-scheduled_for", "-pk")
+
+
+def calendar_days_of(*, tenant_id: UUID) -> QuerySet[CalendarDay]:
+    """Return the tenant's own days, the latest first."""
+    return CalendarDay.objects.filter(tenant_id=tenant_id).order_by("-date")

@@ -6,11 +6,14 @@ from uuid import UUID
 
 from accounts.models import Account
 from identity.models import Tenant
-from payments.models import CalendarDay, RecurringPayment, RecurringRun
+from identity.services import start_test_clock
+from payments.models import RecurringPayment, RecurringRun
 from payments.services import (
     NewRecurringPayment,
     Terms,
+    add_calendar_day,
     create_recurring_payment,
+    pause_recurring_payment,
     run_due_payments,
 )
 from tests import making
@@ -74,11 +77,28 @@ def again(payment: RecurringPayment) -> RecurringPayment:
 
 
 def one_of_each(source: Account, now: dt.datetime) -> dict[str, str]:
-    """Return the ids of a recurring payment that has run once, and of a day of the calendar."""
+    """
+    Return the ids of a recurring payment that has run once, of a paused and a spare one, and of a
+    day of the calendar; from then on its tenant has a test clock.
+    """
     destination = making.open_account(source.tenant, currency=source.currency)
     payment = order(source, destination, now=now, amount=1, run_at=dt.time.min)
     run(now)
     [made] = runs(payment)
     assert made.status == RecurringRun.Status.SUCCEEDED, made.error_code
-    day = CalendarDay.objects.create(tenant=source.tenant, date=now.date(), name="Nyepi")
-    return {"recurring_payment": str(payment.pk), "calendar_day": str(day.pk)}
+    day = add_calendar_day(
+        tenant_id=source.tenant_id,
+        date=now.date(),
+        name="Nyepi",
+        is_business_day=False,
+        now=now,
+    )
+    paused, spare = (order(source, destination, now=now) for _ in range(2))
+    pause_recurring_payment(tenant_id=source.tenant_id, payment_id=paused.pk, reason="x", now=now)
+    start_test_clock(tenant_id=source.tenant_id, at=None, now=now)
+    return {
+        "recurring_payment": str(payment.pk),
+        "paused_recurring_payment": str(paused.pk),
+        "spare_recurring_payment": str(spare.pk),
+        "calendar_day": str(day.pk),
+    }

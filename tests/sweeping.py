@@ -66,6 +66,7 @@ _MONEY = {"amount": 1, "currency": "USD"}
 _ACCOUNT = ("account",)
 _CARD = gateways.card()
 _INVOICE = ("invoice",)
+_RECURRING = ("recurring_payment",)
 _LINES = [{"description": "x", "quantity": 1, "unit_amount": 1_000}]
 _BENEFICIARY = {"name": "Budi", "country": "DE", "iban": "DE89370400440532013000"}
 
@@ -163,6 +164,32 @@ CASES: dict[Route, Case] = {
         body=_of(source_account_id="{account}", beneficiary=_BENEFICIARY, **_MONEY)
     ),
     ("get", "/payouts/<uuid:pk>"): Case(("payout",)),
+    ("get", "/recurring-payments"): Case(names_another=False),
+    ("post", "/recurring-payments"): Case(
+        body=_of(
+            source_account_id="{account}",
+            destination_account_id="{other}",
+            frequency="monthly",
+            **_MONEY,
+        )
+    ),
+    ("get", "/recurring-payments/<uuid:pk>"): Case(_RECURRING),
+    ("patch", "/recurring-payments/<uuid:pk>"): Case(_RECURRING, body=_of(amount=2)),
+    ("post", "/recurring-payments/<uuid:pk>/pause"): Case(_RECURRING, body=_REASON),
+    ("post", "/recurring-payments/<uuid:pk>/resume"): Case(
+        ("paused_recurring_payment",), body=_REASON
+    ),
+    ("post", "/recurring-payments/<uuid:pk>/cancel"): Case(
+        ("spare_recurring_payment",), body=_REASON
+    ),
+    ("get", "/recurring-payments/<uuid:pk>/preview"): Case(_RECURRING),
+    ("get", "/recurring-payments/<uuid:payment_id>/runs"): Case(_RECURRING),
+    ("get", "/calendar-days"): Case(names_another=False),
+    ("post", "/calendar-days"): Case(body=_of(date="2030-01-01", name="x"), names_another=False),
+    ("delete", "/calendar-days/<uuid:pk>"): Case(("calendar_day",)),
+    ("get", "/test-clock"): Case(),
+    ("post", "/test-clock"): Case(names_another=False, body=_of()),
+    ("post", "/test-clock/advance"): Case(body=_of(days=1)),
     ("get", "/gateways"): Case(names_another=False),
     ("post", "/gateways"): Case(
         body=_of(

@@ -68,6 +68,7 @@ def all_rows() -> dict[str, int]:
         *("identity_user", "identity_apikey", "core_outboxevent", "core_auditrecord"),
         *("payments_payment", "payments_refund", "payments_payout"),
         "payments_gatewayconfiguration",
+        *("payments_recurringpayment", "payments_recurringrun", "payments_calendarday"),
         *("invoices_invoice", "invoices_receipt", "invoices_creditnote", "invoices_credituse"),
         *("invoices_mailing", "invoices_numberseries"),
     ]

@@ -34,7 +34,7 @@ from tests.test_payment_rules import (
 FRESH: Mapping[type[Model], Mapping[str, str]] = {
     RecurringPayment: {"id": NEW, "external_id": "NULL"},
     RecurringRun: {"id": NEW, "number": "99", "scheduled_for": "now()"},
-    CalendarDay: {"id": "1000000", "date": "'2001-01-01'"},
+    CalendarDay: {"id": NEW, "date": "'2001-01-01'"},
     ApiKey: {"id": NEW, "public_id": f"left({NEW}::text, 16)"},
     GatewayConfiguration: {"id": NEW, "is_enabled": "false"},
 }

@@ -38,7 +38,7 @@ _IDS = """
 [[operations]]
 include-path-regex = "^/api/v1/{path}/"
 parameters = {{ "path.id" = {ids}, "path.account_id" = {ids}, "path.topup_id" = {ids}, \
-"path.invoice_id" = {ids} }}
+"path.invoice_id" = {ids}, "path.payment_id" = {ids} }}
 """
 
 
@@ -66,6 +66,7 @@ def config(tenant: Tenant, sandbox: gateways.Sandbox, tmp_path: Path) -> Path:
         "topups": UUID(made["topup"]),
         "payouts": UUID(made["payout"]),
         "gateways": UUID(made["gateway"]),
+        "recurring-payments": UUID(made["recurring_payment"]),
         "invoices": UUID(made["invoice"]),
         "webhooks/failed": UUID(made["failed_webhook"]),
     }

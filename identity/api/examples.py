@@ -98,3 +98,11 @@ NEW_API_KEY_REQUEST = _request("shop", {"name": "shop", "scopes": ["read", "writ
 ISSUED_API_KEY = _answer("new key", {**_KEY, "key": f"{_KEY['prefix']}_{_SECRET}"}, "200", "201")
 ROTATE_REQUEST = _request("with overlap", {"overlap_seconds": 3600})
 AUDIT_RECORD = _answer("record", _RECORD)
+TEST_CLOCK = _answer("clock", {"now": "2026-01-31T12:00:00Z"}, "200", "201")
+START_CLOCK_REQUEST = _request("at a time", {"now": "2026-01-31T12:00:00Z"})
+ADVANCE_CLOCK_REQUEST = _request("to the year's end", {"to": "2026-12-31T23:59:59Z"})
+ADVANCE_CLOCK_BY_DAYS_REQUEST = _request("by a year", {"days": 365})
+ADVANCED_CLOCK = _answer(
+    "eleven payments later",
+    {"now": "2026-12-31T23:59:59Z", "is_complete": True, "runs": {"recurring_payments": 11}},
+)

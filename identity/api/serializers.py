@@ -8,6 +8,7 @@ from core.api.fields import StrictBooleanField, StrictIntegerField, TextField, U
 from core.permissions import Role, Scope
 from identity.models import ApiKey, User
 from identity.services import (
+    ADVANCE_MAX,
     CODE_LENGTH_MAX,
     OVERLAP_MAX_S,
     RATE_LIMIT_MAX,
@@ -176,6 +177,44 @@ class RotateRequest(serializers.Serializer[Any]):
         min_value=0,
         max_value=OVERLAP_MAX_S,
         help_text="How long the old key is good beside the new one; 0: not at all.",
+    )
+
+
+class TestClockResponse(serializers.Serializer[Any]):
+    now = serializers.DateTimeField()
+
+
+class StartClockRequest(serializers.Serializer[Any]):
+    now = UtcDateTimeField(
+        required=False,
+        allow_null=True,
+        default=None,
+        help_text="What it shows, at most five years from now. Left out: the real time.",
+    )
+
+
+class AdvanceClockRequest(serializers.Serializer[Any]):
+    """One of the three."""
+
+    to = UtcDateTimeField(required=False, help_text="The same again does nothing more.")
+    days = StrictIntegerField(required=False, min_value=1, max_value=ADVANCE_MAX.days)
+    seconds = StrictIntegerField(
+        required=False, min_value=1, max_value=int(ADVANCE_MAX.total_seconds())
+    )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if len(attrs) != 1:
+            raise serializers.ValidationError(
+                {"to": "Say how far: to, days or seconds, one of them."}, code="invalid"
+            )
+        return attrs
+
+
+class AdvancedClockResponse(serializers.Serializer[Any]):
+    now = serializers.DateTimeField()
+    is_complete = serializers.BooleanField(help_text="false: call again to go on.")
+    runs = serializers.DictField(
+        child=serializers.IntegerField(), help_text="How much was done on the way, by kind."
     )
 
 

@@ -21,5 +21,7 @@ urlpatterns = [
         views.ApiKeyViewSet.as_view({"get": "retrieve", "delete": "destroy"}),
     ),
     path("api-keys/<uuid:pk>/rotate", views.ApiKeyViewSet.as_view({"put": "rotate"})),
+    path("test-clock", views.TestClockViewSet.as_view({"get": "retrieve", "post": "create"})),
+    path("test-clock/advance", views.TestClockViewSet.as_view({"post": "advance"})),
     path("audit-records", views.AuditViewSet.as_view({"get": "list"})),
 ]

@@ -1,6 +1,7 @@
 """People, their tokens and API keys over HTTP: translate, one call, translate."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -25,7 +26,7 @@ from identity import services
 from identity.api import examples, serializers
 from identity.api.filters import ApiKeyAuditFilter, ApiKeyFilter, AuditFilter, UserFilter
 from identity.models import ApiKey, User
-from identity.queries import users_with_second_factor, who_is
+from identity.queries import test_clock_of, users_with_second_factor, who_is
 
 _P = Permission
 
@@ -267,6 +268,74 @@ class ApiKeyViewSet(ListModelMixin, RetrieveModelMixin, TenantViewSet[ApiKey]):
         if issued and "Idempotent-Replayed" not in response:
             response.data = {**response.data, "key": issued[0].clear}
         return _not_kept(response)
+
+
+@extend_schema(tags=["Test clock"])
+class TestClockViewSet(TenantViewSet[Any]):
+    serializer_class = serializers.TestClockResponse
+    permissions: ClassVar[dict[str, Permission]] = {
+        "retrieve": _P.MOVE_TEST_CLOCK,
+        "create": _P.MOVE_TEST_CLOCK,
+        "advance": _P.MOVE_TEST_CLOCK,
+    }
+
+    @extend_schema(
+        operation_id="get_test_clock",
+        summary="What your test clock shows",
+        responses=serializers.TestClockResponse,
+        examples=[examples.TEST_CLOCK],
+    )
+    def retrieve(self, request: Request) -> Response:
+        time = test_clock_of(tenant_id=self.tenant_id)
+        return Response(serializers.TestClockResponse({"now": time}).data)
+
+    @extend_schema(
+        operation_id="start_test_clock",
+        summary="Have a time of your own, for good",
+        description=(
+            "For tenants without live keys and live gateways: from now on, what falls due by the"
+            " calendar does so by this clock, when it is moved on. One that runs stays as it is."
+        ),
+        request=serializers.StartClockRequest,
+        responses={201: serializers.TestClockResponse},
+        examples=[examples.START_CLOCK_REQUEST, examples.TEST_CLOCK],
+    )
+    def create(self, request: Request) -> Response:
+        at = self.validated(serializers.StartClockRequest)["now"]
+
+        def effect() -> tuple[int, Any]:
+            tenant = services.start_test_clock(tenant_id=self.tenant_id, at=at, now=timezone.now())
+            return 201, serializers.TestClockResponse({"now": tenant.test_clock}).data
+
+        return self.answer_once(effect)
+
+    @extend_schema(
+        operation_id="advance_test_clock",
+        summary="Move your test clock on, and do what falls due on the way",
+        description=(
+            "Each at its time and in order: a year of payments in one call. At most five years at"
+            " once. After 20,000 runs it stops, with `is_complete` false: call again to go on."
+        ),
+        request=serializers.AdvanceClockRequest,
+        responses=serializers.AdvancedClockResponse,
+        examples=[
+            examples.ADVANCE_CLOCK_REQUEST,
+            examples.ADVANCE_CLOCK_BY_DAYS_REQUEST,
+            examples.ADVANCED_CLOCK,
+        ],
+    )
+    def advance(self, request: Request) -> Response:
+        body = self.validated(serializers.AdvanceClockRequest)
+
+        def effect() -> tuple[int, Any]:
+            shown = test_clock_of(tenant_id=self.tenant_id)
+            to = body["to"] if "to" in body else shown + timedelta(**body)
+            advanced = services.advance_test_clock(
+                tenant_id=self.tenant_id, to=to, now=timezone.now()
+            )
+            return 200, serializers.AdvancedClockResponse(advanced).data
+
+        return self.answer_once(effect)
 
 
 class _RecordsViewSet(ListModelMixin, TenantViewSet[AuditRecord]):

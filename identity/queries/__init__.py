@@ -1,5 +1,6 @@
 """Who a credential speaks for."""
 
+from identity.queries.clocks import test_clock_of
 from identity.queries.keys import credential_digest, forget_verified_keys, principal_of_key
 from identity.queries.people import Identity, users_with_second_factor, who_is
 from identity.queries.tenants import tenant_and_its_clock
@@ -22,6 +23,7 @@ __all__ = [
     "public_keys",
     "signing_keys",
     "tenant_and_its_clock",
+    "test_clock_of",
     "users_with_second_factor",
     "who_is",
 ]

@@ -1,6 +1,6 @@
 """Tenants, people, their sessions, and API keys: every change of them."""
 
-from identity.services.clocks import advance_test_clock, start_test_clock
+from identity.services.clocks import ADVANCE_MAX, advance_test_clock, start_test_clock
 from identity.services.ending import end_sessions
 from identity.services.keys import (
     NOTED_EVERY,
@@ -38,6 +38,7 @@ from identity.services.sessions import (
 from identity.services.tenants import create_tenant, tenant_named
 
 __all__ = [
+    "ADVANCE_MAX",
     "CODE_LENGTH_MAX",
     "NOTED_EVERY",
     "OVERLAP_MAX_S",

@@ -7,9 +7,11 @@ from django.db import connection, transaction
 from django.db.models import F, Value
 from django.db.models.functions import Greatest
 
+from core.calendars.recurrence import LAST_DAY
 from core.changes import record_change
 from core.clock import Advanced, followers
-from core.errors import InvalidRequest, InvalidState
+from core.database import refusing
+from core.errors import DomainError, InvalidRequest, InvalidState
 from identity.models import ApiKey, Tenant
 
 # In one call; a year of daily payments is 365 steps, and each has its runs.
@@ -22,24 +24,27 @@ _LOCK = 0x666C636C
 
 def start_test_clock(*, tenant_id: UUID, at: dt.datetime | None, now: dt.datetime) -> Tenant:
     """
-    Give the tenant a clock of its own, for good; it shows `at`, or what the time is.
+    Give the tenant a clock of its own, for good; it shows `at`, or what the time is. One that it
+    has stays as it is, unless `at` asks for another time.
 
     From then on, what falls due by the calendar does so by this clock, and when it is moved on.
 
-    :raises InvalidState: it has live credentials, or has such a clock
+    :raises InvalidState: it has live credentials; or it has such a clock, and `at` is given
     :raises InvalidRequest: more than five years from now
     """
     time = at or now
     if abs(time - now) > ADVANCE_MAX:
         raise InvalidRequest("At most five years from now.", field="now")
-    with transaction.atomic():
+    with refusing(_refusals()), transaction.atomic():
         tenant = Tenant.objects.select_for_update(no_key=True).get(pk=tenant_id)
         if tenant.test_clock is not None:
+            if at is None:
+                return tenant
             raise InvalidState(f"Its clock shows {tenant.test_clock.isoformat()}; move it on.")
         if ApiKey.objects.filter(
             tenant_id=tenant_id, mode=ApiKey.Mode.LIVE, revoked_at=None
         ).exists():
-            raise InvalidState("It has live API keys: its time is the real one.")
+            raise _refusals()["test_clock_without_live_keys"]
         for follower in followers().values():
             if obstacle := follower.obstacle(tenant_id):
                 raise InvalidState(obstacle)
@@ -67,16 +72,33 @@ def advance_test_clock(*, tenant_id: UUID, to: dt.datetime, now: dt.datetime) ->
     :raises InvalidState: no test clock, or somebody else moves it just now
     :raises InvalidRequest: back in time, or more than five years at once
     """
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s, hashtext(%s))", [_LOCK, str(tenant_id)])
-        [is_ours] = cursor.fetchone() or [False]
-        if not is_ours:
-            raise InvalidState("Its clock is being moved on. Wait until that has ended.")
+    # A caller's transaction keeps the lock until it ends, and could not let it go once it failed.
+    is_inside = connection.in_atomic_block
+    if not _lock("pg_try_advisory_xact_lock" if is_inside else "pg_try_advisory_lock", tenant_id):
+        raise InvalidState("Its clock is being moved on. Wait until that has ended.")
     try:
         return _advance(tenant_id, to, now)
     finally:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_unlock(%s, hashtext(%s))", [_LOCK, str(tenant_id)])
+        if not is_inside:
+            _lock("pg_advisory_unlock", tenant_id)
+
+
+def _lock(act: str, tenant_id: UUID) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {act}(%s, hashtext(%s))", [_LOCK, str(tenant_id)])
+        [is_done] = cursor.fetchone() or [False]
+    return bool(is_done)
+
+
+def _refusals() -> dict[str, DomainError]:
+    return {
+        "test_clock_without_live_keys": InvalidState(
+            "It has live API keys: its time is the real one."
+        ),
+        "test_clock_without_live_gateway": InvalidState(
+            "It has a live gateway: its time is the real one."
+        ),
+    }
 
 
 def _advance(tenant_id: UUID, to: dt.datetime, now: dt.datetime) -> Advanced:
@@ -87,6 +109,8 @@ def _advance(tenant_id: UUID, to: dt.datetime, now: dt.datetime) -> Advanced:
         raise InvalidRequest(f"It shows {began.isoformat()}; time goes forward.", field="to")
     if to - began > ADVANCE_MAX:
         raise InvalidRequest("At most five years at once.", field="to")
+    if to.date() > LAST_DAY:
+        raise InvalidRequest(f"Dates go to {LAST_DAY}.", field="to")
     runs = dict.fromkeys(followers(), 0)
     time, is_complete = began, False
     # First at the time that it shows: what came since it was moved counts as of then.

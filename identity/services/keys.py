@@ -10,6 +10,7 @@ from django.db import transaction
 from django.db.models import Q
 
 from core.changes import record_change, record_for_audit
+from core.database import refusing
 from core.errors import InvalidRequest, InvalidState, NotFound
 from core.limiting import spread_the_end_of
 from identity.errors import RefusedKey
@@ -22,6 +23,7 @@ OVERLAP_MAX_S = 7 * 24 * 3600
 RATE_LIMIT_MAX = 1_000_000
 # How often the use of a key, or its refusal, is written down.
 NOTED_EVERY = timedelta(minutes=1)
+_LIVE = "test_clock_without_live_keys"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +50,14 @@ def create_api_key(
     `rate_limit` is requests a minute, None: as everybody.
 
     :raises InvalidRequest: it would expire before it begins
+    :raises InvalidState: a live one, of a tenant whose time is a test clock's
     """
     if expires_at is not None and expires_at <= now:
         raise InvalidRequest("A key expires in the future.", field="expires_at")
+    by_test_clock = InvalidState("Its time is a test clock's: it has no live keys.")
     public_id = secrets.token_hex(PUBLIC_ID_BYTES)
     clear = _clear_key(mode, public_id)
-    with transaction.atomic():
+    with refusing({_LIVE: by_test_clock}), transaction.atomic():
         api_key = ApiKey.objects.create(
             tenant_id=tenant_id,
             name=name,

@@ -1,11 +1,17 @@
 from typing import Any
 
 import django_filters
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from core.api.filters import BooleanFilter, StrictFilterSet, TextFilter
 from payments.api.serializers.topups import GATEWAYS, STATUSES, TOPUP_STATUSES
-from payments.models import GatewayConfiguration, Payment, Payout
+from payments.models import (
+    GatewayConfiguration,
+    Payment,
+    Payout,
+    RecurringPayment,
+    RecurringRun,
+)
 
 
 class TopUpFilter(StrictFilterSet):
@@ -42,3 +48,27 @@ class GatewayFilter(StrictFilterSet):
     class Meta:
         model = GatewayConfiguration
         fields = ("gateway", "is_enabled")
+
+
+class RecurringPaymentFilter(StrictFilterSet):
+    status = django_filters.ChoiceFilter(choices=RecurringPayment.Status.choices)
+    account_id = django_filters.UUIDFilter(method="by_account")
+    kind = django_filters.ChoiceFilter(choices=RecurringPayment.Kind.choices)
+    trigger = django_filters.ChoiceFilter(choices=RecurringPayment.Trigger.choices)
+    external_id = TextFilter(max_length=200)
+
+    class Meta:
+        model = RecurringPayment
+        fields = ("status", "kind", "trigger", "external_id")
+
+    def by_account(self, payments: QuerySet[Any], name: str, value: Any) -> QuerySet[Any]:
+        """From the account, or to it."""
+        return payments.filter(Q(source_account_id=value) | Q(destination_account_id=value))
+
+
+class RecurringRunFilter(StrictFilterSet):
+    status = django_filters.ChoiceFilter(choices=RecurringRun.Status.choices)
+
+    class Meta:
+        model = RecurringRun
+        fields = ("status",)

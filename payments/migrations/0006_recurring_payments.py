@@ -99,7 +99,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name='CalendarDay',
             fields=[
-                ('id', models.BigAutoField(primary_key=True, serialize=False)),
+                ('id', models.UUIDField(default=core.ids.new_id, editable=False, primary_key=True, serialize=False)),
                 ('date', models.DateField()),
                 ('name', models.CharField(max_length=100)),
                 ('is_business_day', models.BooleanField(default=False)),
@@ -124,6 +124,10 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='recurringpayment',
             index=models.Index(fields=['source_account', 'id'], name='recurring_source_idx'),
+        ),
+        migrations.AddIndex(
+            model_name='recurringpayment',
+            index=models.Index(condition=models.Q(('destination_account', None), _negated=True), fields=['destination_account', 'id'], name='recurring_destination_idx'),
         ),
         migrations.AddIndex(
             model_name='recurringpayment',

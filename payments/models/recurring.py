@@ -219,6 +219,11 @@ class RecurringPayment(models.Model):
                 condition=Q(status="active", trigger="salary"),
             ),
             models.Index(name="recurring_source_idx", fields=["source_account", "id"]),
+            models.Index(
+                name="recurring_destination_idx",
+                fields=["destination_account", "id"],
+                condition=~Q(destination_account=None),
+            ),
             models.Index(name="recurring_list_idx", fields=["tenant", "id"]),
         ]
 
@@ -332,7 +337,7 @@ class RecurringRun(models.Model):
 class CalendarDay(models.Model):
     """A day that is a holiday of the tenant's own, or that its country's is not for it."""
 
-    id = models.BigAutoField(primary_key=True)
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     tenant = models.ForeignKey("identity.Tenant", on_delete=models.PROTECT, db_index=False)
     date = models.DateField()
     name = models.CharField(max_length=100)

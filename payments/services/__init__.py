@@ -46,10 +46,12 @@ from payments.services.reconciliation import (
     resolve_discrepancy,
 )
 from payments.services.recurring.clock import follow_test_clock
-from payments.services.recurring.dates import Occurrence
+from payments.services.recurring.dates import Occurrence, sentence_of
+from payments.services.recurring.days import add_calendar_day, remove_calendar_day
 from payments.services.recurring.due import RUNS_TASK
 from payments.services.recurring.plans import (
     PREVIEW_MAX,
+    RETRIES_MAX,
     NewRecurringPayment,
     Salary,
     Terms,
@@ -77,6 +79,7 @@ __all__ = [
     "PREVIEW_MAX",
     "REFERENCE_MAX",
     "RESOLUTIONS",
+    "RETRIES_MAX",
     "RUNS_TASK",
     "STEPS_TASK",
     "Beneficiary",
@@ -99,6 +102,7 @@ __all__ = [
     "TopUpOrder",
     "Transfer",
     "UnknownReference",
+    "add_calendar_day",
     "add_gateway",
     "ask_about_payment",
     "batch_of",
@@ -131,11 +135,13 @@ __all__ = [
     "refund_payment",
     "refund_topup",
     "refuse_real_cards",
+    "remove_calendar_day",
     "resolve_discrepancy",
     "resume_recurring_payment",
     "run_due_payments",
     "send_collection",
     "send_refund",
+    "sentence_of",
     "take_due_steps",
     "take_notice",
     "take_report",

@@ -33,6 +33,7 @@ SECRET_OVERLAP = dt.timedelta(hours=24)
 _HINT_LENGTH = 4
 _MIXED = "gateway_modes_never_mix"
 _SHARED = "gateway_account_of_one_tenant"
+_BY_REAL_TIME = "gateway_live_by_real_time"
 _SHOWN = ("name", "currencies", "priority", "is_enabled")
 
 
@@ -54,7 +55,7 @@ def add_gateway(*, tenant_id: UUID, new: NewGateway, now: dt.datetime) -> Gatewa
 
     :raises InvalidRequest: credentials, currencies or mode that this gateway does not have
     :raises InvalidState: the tenant's enabled gateways are of the other mode, or another tenant has
-        this account at the gateway
+        this account at the gateway; or its time is a test clock's, and the gateway live
     """
     capabilities = CAPABILITIES[new.gateway]
     if new.mode not in capabilities.modes:
@@ -356,6 +357,7 @@ def _refusals() -> dict[str, DomainError]:
             "Another tenant has this account at the gateway. Each tenant needs its own: payments"
             " are found there by references that tenants have alike."
         ),
+        _BY_REAL_TIME: InvalidState("Its time is a test clock's: it has no live gateways."),
     }
 
 

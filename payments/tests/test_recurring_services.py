@@ -404,7 +404,7 @@ def test_while_it_is_paused_nothing_runs_and_later_it_goes_on(
     run(utc("2026-01-16T12:00"))
     assert statuses(payment) == []
 
-    resume_recurring_payment(**key, now=utc("2026-01-17T13:00"))
+    resume_recurring_payment(reason="x", **key, now=utc("2026-01-17T13:00"))
     run(utc("2026-01-18T12:00"))
 
     assert [each.date.isoformat() for each in runs(payment)] == ["2026-01-18"]
@@ -434,7 +434,7 @@ def test_what_is_cancelled_stays_so(source: Account, saver: Account) -> None:
 
     assert statuses(payment) == []
     with pytest.raises(DomainError, match="cancelled"):
-        resume_recurring_payment(**key, now=JANUARY)
+        resume_recurring_payment(reason="x", **key, now=JANUARY)
 
 
 def test_another_amount_is_for_what_comes_after(source: Account, saver: Account) -> None:

@@ -7,7 +7,7 @@ from functools import lru_cache
 from uuid import UUID
 
 from core.calendars.business_days import Adjustment, BusinessCalendar, adjusted
-from core.calendars.rules import Frequency, Rule, following, nominal_date
+from core.calendars.rules import Frequency, Rule, describe, following, nominal_date
 from core.calendars.zones import instant_of, zone_of
 from core.errors import InvalidRequest
 from payments.models import CalendarDay, RecurringPayment
@@ -27,6 +27,13 @@ class Occurrence:
 
 def rule_of(payment: RecurringPayment) -> Rule:
     return _rule(payment.frequency, payment.interval, payment.day_of_month, payment.rrule)
+
+
+def sentence_of(payment: RecurringPayment) -> str:
+    """Return its rule in English, such as "every month on the 1st"."""
+    if payment.trigger == RecurringPayment.Trigger.SALARY:
+        return "when a salary comes"
+    return describe(rule_of(payment), payment.start_date)
 
 
 def calendar_of(holidays: str, own_days: OwnDays) -> BusinessCalendar:

@@ -21,6 +21,7 @@ from core.errors import AlreadyExists, InvalidRequest, InvalidState, NotFound
 from core.ids import new_id
 from core.jobs import ring
 from core.money import AMOUNT_MAX
+from core.versions import refuse_unless_as_seen
 from identity.queries import tenant_and_its_clock
 from ledger.errors import AccountClosed, CurrencyMismatch
 from payments.models import RecurringPayment
@@ -153,6 +154,7 @@ def change_recurring_payment(
     changes: Mapping[str, Any],
     now: dt.datetime,
     owner_id: UUID | None = None,
+    as_seen: str | None = None,
 ) -> RecurringPayment:
     """
     Change the terms that are named (fields of Terms), for what comes after.
@@ -164,11 +166,13 @@ def change_recurring_payment(
     :raises NotFound: no such recurring payment in this tenant
     :raises InvalidState: it has ended
     :raises InvalidRequest: as create_recurring_payment
+    :raises PreconditionFailed: its terms are not the ones `as_seen`
     """
     with transaction.atomic():
         payment = recurring_payment_for_update(
             tenant_id=tenant_id, payment_id=payment_id, owner_id=owner_id
         )
+        refuse_unless_as_seen(str(payment.version), as_seen)
         if payment.status not in (_S.ACTIVE, _S.PAUSED):
             raise InvalidState(f"It is {payment.status}.")
         before = _told(payment)
@@ -240,7 +244,12 @@ def cancel_recurring_payment(
 
 
 def resume_recurring_payment(
-    *, tenant_id: UUID, payment_id: UUID, now: dt.datetime, owner_id: UUID | None = None
+    *,
+    tenant_id: UUID,
+    payment_id: UUID,
+    now: dt.datetime,
+    reason: str = "",
+    owner_id: UUID | None = None,
 ) -> RecurringPayment:
     """
     Go on with the next date from now; those that the pause has passed are not paid.
@@ -268,6 +277,7 @@ def resume_recurring_payment(
             now,
             before={"status": _S.PAUSED.value},
             after={"status": str(payment.status), "next_run_at": payment.next_run_at},
+            reason=reason,
         )
     return payment
 
