@@ -165,11 +165,45 @@ def _hear(order: dict[str, Any]) -> None:
     process_due_events(now=now, limit=10)
 
 
+def _run_recurring(order: dict[str, Any]) -> None:
+    """Look for what is due by the calendar, and have what is sent by that go out."""
+    from django.utils import timezone
+
+    from payments.services import run_due_payments, take_due_steps
+
+    run_due_payments(now=dt.datetime.fromisoformat(order["now"]), limit=100)
+    take_due_steps(now=timezone.now() + dt.timedelta(minutes=1), limit=10)
+
+
+def _follow_salaries(order: dict[str, Any]) -> None:
+    from django.utils import timezone
+
+    from payments.services import look_for_salaries, run_due_payments
+
+    look_for_salaries(now=timezone.now())
+    run_due_payments(now=timezone.now(), limit=100)
+
+
+def _advance_clock(order: dict[str, Any]) -> None:
+    from django.utils import timezone
+
+    from identity.services import advance_test_clock
+
+    advance_test_clock(
+        tenant_id=UUID(order["tenant"]),
+        to=dt.datetime.fromisoformat(order["to"]),
+        now=timezone.now(),
+    )
+
+
 FLOWS: dict[str, Callable[[dict[str, Any]], None]] = {
     "topup": _top_up,
     "refund": _refund,
     "payout": _pay_out,
     "webhook": _hear,
+    "recurring": _run_recurring,
+    "salaries": _follow_salaries,
+    "clock": _advance_clock,
 }
 
 if __name__ == "__main__":
