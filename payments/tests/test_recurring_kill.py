@@ -132,7 +132,7 @@ def test_a_year_of_a_test_clock(mortal: Mortal, tenant: Tenant) -> None:
         source, before = open_account(tenant, balance=1_000), balance_of(saver)
         payment = order(source, saver, now=timezone.now(), max_runs=2)
         shows += dt.timedelta(days=62)
-        told = {"tenant": str(tenant.pk), "to": shows.isoformat()}
+        told: dict[str, Any] = {"tenant": str(tenant.pk), "to": shows.isoformat()}
         moments, is_done = _kill(mortal, "clock", dies_at, **told)
         mortal.does("clock", **told)
 

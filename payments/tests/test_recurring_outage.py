@@ -19,6 +19,7 @@ from ledger.models import Transaction
 from payments.models import RecurringPayment, RecurringRun
 from payments.services import Salary, look_for_salaries
 from payments.services.recurring import running
+from payments.services.recurring.due import take_due
 from tests.making import at_once, balance_of, open_account, transfer
 from tests.recurring import order, run, runs, statuses, utc
 from tests.serving import database_url
@@ -106,7 +107,7 @@ def test_what_a_dead_worker_had_is_taken_up_again_and_again(tenant: Tenant, save
     def attempt(at: int) -> int:
         rich = open_account(tenant, balance=1_000)
         payments = [order(rich, saver, now=JANUARY, max_runs=1) for _ in range(2)]
-        running.take_due(now=DUE, limit=10)
+        take_due(now=DUE, limit=10)
         RecurringRun.objects.exclude(leased_until=None).update(leased_until=JANUARY)
 
         seen = lose(at, lambda: run(DUE))
