@@ -151,6 +151,7 @@ _TONES = {
     **dict.fromkeys(("fully_paid", "sent"), "ok"),
     **dict.fromkeys(("frozen", "expired", "unknown", "paid", "refunding"), "warn"),
     **dict.fromkeys(("returned", "waiting", "open", "partially_paid", "queued"), "warn"),
+    **dict.fromkeys(("paused", "retrying"), "warn"),
     **dict.fromkeys(("revoked", "deposit_pending", "failed", "reversed", "overdue"), "bad"),
 }
 

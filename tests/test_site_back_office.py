@@ -26,6 +26,7 @@ from ledger.services import place_hold
 from payments import services
 from payments.gateways.port import CardData
 from payments.services.waiting import open_discrepancy
+from tests import recurring
 from tests.back_office import list_url, no_counting, page_url, shown, signed_in
 from tests.gateways import (
     GOOD_CARD,
@@ -67,6 +68,7 @@ def one_of_each(tenant: Tenant, kept_sandbox: Sandbox) -> None:
     )
     create_api_key(tenant_id=tenant.pk, name="k", scopes=["read"], now=timezone.now())
     _one_of_each_payment(tenant, kept_sandbox)
+    recurring.one_of_each(account, timezone.now())
     _one_of_each_of_invoices(tenant)
 
 
@@ -152,12 +154,15 @@ def test_only_our_own_pages_are_here() -> None:
         "invoices.Mailing",
         "ledger.Hold",
         "ledger.Transaction",
+        "payments.CalendarDay",
         "payments.Discrepancy",
         "payments.GatewayConfiguration",
         "payments.Payment",
         "payments.Payout",
         "payments.PayoutBatch",
         "payments.PayoutReportFile",
+        "payments.RecurringPayment",
+        "payments.RecurringRun",
         "payments.Refund",
         "webhooks.InboundEvent",
     ]

@@ -288,6 +288,8 @@ def _filled(path: str, world: World) -> str:
         "payments/gatewayconfiguration": "gateway",
         "payments/payment": "topup",
         "payments/payout": "payout",
+        "payments/calendarday": "calendar_day",
+        "payments/recurringpayment": "recurring_payment",
         "webhooks/inboundevent": "failed_webhook",
     }
     model = "/".join(path.split("/")[1:3])
