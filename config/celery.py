@@ -8,14 +8,17 @@ import structlog
 from celery import Celery, Task, signals, states
 from django.conf import settings
 
+from config.worker import EndAfterFailure
 from core import logs
 from core.caller import ACTOR_LENGTH_MAX, SYSTEM, Caller, begin_call
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
-app = Celery("florin")
+# By name: the class reads models, which are loaded later.
+app = Celery("florin", task_cls="config.job:Job")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+app.steps["worker"].add(EndAfterFailure)
 
 logger = structlog.get_logger(__name__)
 

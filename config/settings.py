@@ -205,32 +205,51 @@ REDIS_URL = env.str("REDIS_URL", default="redis://127.0.0.1:63799/0")
 CELERY_BROKER_URL = REDIS_URL
 CELERY_RESULT_BACKEND = "django-db"
 CELERY_TASK_ACKS_LATE = True
-CELERY_TASK_REJECT_ON_WORKER_LOST = True
+# A message that kills its worker is not sent back to kill the next one: what must be done is a row
+# of core_jobrun, which counts its attempts, and is sent again from there (docs/decisions/0025).
+CELERY_TASK_REJECT_ON_WORKER_LOST = False
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_TASK_TIME_LIMIT = 300
 CELERY_TASK_SOFT_TIME_LIMIT = 240
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3600}
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 10
-CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_BEAT_SCHEDULER = "config.beat:GuardedScheduler"
+# What was sent is in the database at once, for whichever beat is next.
+CELERY_BEAT_SYNC_EVERY = 1
 CELERY_TIMEZONE = "UTC"
-CELERY_BEAT_SCHEDULE = {
-    "run recurring payments": {"task": "payments.run_recurring_payments", "schedule": 5.0},
-    "look for salaries": {"task": "payments.look_for_salaries", "schedule": 5.0},
-    "expire due holds": {"task": "ledger.expire_due_holds", "schedule": 60.0},
-    "seal new rows": {"task": "core.seal_new_rows", "schedule": 5.0},
+# What beat sends, on a new installation: `migrate` adds what its table lacks, and from then on
+# staff decide (core.schedule). Intervals only: django-celery-beat forgets a crontab of one hour
+# when it is not up at that hour.
+# pause_s: how long after a success there is nothing to do. What is due once a day is sent more
+# often, so that a message that is lost costs minutes.
+PERIODIC_TASKS: dict[str, dict[str, Any]] = {
+    "run recurring payments": {"task": "payments.run_recurring_payments", "every_s": 5},
+    "look for salaries": {"task": "payments.look_for_salaries", "every_s": 5},
+    "expire due holds": {"task": "ledger.expire_due_holds", "every_s": 60},
+    "seal new rows": {"task": "core.seal_new_rows", "every_s": 5},
     # Both are also rung for: this finds what a lost ring was about, and what is due by time.
-    "take due steps": {"task": "payments.take_due_steps", "schedule": 10.0},
-    "take due steps of invoices": {"task": "invoices.take_due_steps", "schedule": 30.0},
-    "send e-mails": {"task": "invoices.send_mailings", "schedule": 30.0},
-    "process webhooks": {"task": "webhooks.process_due_events", "schedule": 10.0},
-    "gather payouts": {"task": "payments.gather_payouts", "schedule": 900.0},
-    "export payout files": {"task": "payments.export_payout_files", "schedule": 60.0},
-    "reconcile gateways": {"task": "payments.reconcile", "schedule": 24 * 3600.0},
-    "purge browser sessions": {"task": "identity.purge_browser_sessions", "schedule": 3600.0},
-    "purge sessions": {"task": "identity.purge_sessions", "schedule": 3600.0},
-    "purge idempotency records": {"task": "core.purge_idempotency_records", "schedule": 300.0},
+    "take due steps": {"task": "payments.take_due_steps", "every_s": 10},
+    "take due steps of invoices": {"task": "invoices.take_due_steps", "every_s": 30},
+    "send e-mails": {"task": "invoices.send_mailings", "every_s": 30},
+    "process webhooks": {"task": "webhooks.process_due_events", "every_s": 10},
+    "gather payouts": {"task": "payments.gather_payouts", "every_s": 900},
+    "export payout files": {"task": "payments.export_payout_files", "every_s": 60},
+    "reconcile gateways": {"task": "payments.reconcile", "every_s": 900, "pause_s": 24 * 3600},
+    "purge browser sessions": {"task": "identity.purge_browser_sessions", "every_s": 3600},
+    "purge sessions": {"task": "identity.purge_sessions", "every_s": 3600},
+    "purge idempotency records": {"task": "core.purge_idempotency_records", "every_s": 300},
+    "tend jobs": {"task": "core.tend_jobs", "every_s": 5},
+    "note late tasks": {"task": "core.note_late_tasks", "every_s": 60},
+    "send failure notices": {"task": "core.send_failure_notices", "every_s": 60},
+    "purge job runs": {"task": "core.purge_job_runs", "every_s": 3600},
+    # Of tasks that were sent with a wish for their result; ours keep core_jobrun instead.
+    "purge task results": {"task": "celery.backend_cleanup", "every_s": 3600},
 }
+# Who is told by e-mail of what fails, at most once a task and hour. Empty: nobody.
+FAILURE_NOTICES_TO: list[str] = env.list("FAILURE_NOTICES_TO", default=[])
+# How long runs of jobs are kept that have ended.
+JOB_RUNS_KEPT_DAYS = env.int("JOB_RUNS_KEPT_DAYS", default=14)
 
 # --- E-mail ------------------------------------------------------------------------------------
 # smtp+tls://user:password@host:587, or another of django-environ's. Empty: files in .local/mail for

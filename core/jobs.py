@@ -9,6 +9,8 @@ one of a kind each RING_EVERY_S.
 import os
 import threading
 import time
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import structlog
 from celery import current_app
@@ -25,6 +27,18 @@ HEARD_WITHIN_S = 30
 def ring(task: str) -> None:
     """Have a worker run the named task soon, if and when the database transaction commits."""
     transaction.on_commit(lambda: _bell.ring(task))
+
+
+def send(task: str, *, args: Sequence[Any], kwargs: Mapping[str, Any], task_id: str) -> bool:
+    """Send a worker the run of a job, now; return whether Redis took it. See core.runs."""
+    try:
+        current_app.send_task(
+            task, args=list(args), kwargs=dict(kwargs), task_id=task_id, retry=False
+        )
+    except (OperationalError, OSError) as fault:
+        logger.warning("job not sent", task=task, task_id=task_id, fault=type(fault).__name__)
+        return False
+    return True
 
 
 class _Bell:

@@ -23,14 +23,13 @@ from ops.supervisor import Service, Signals, StopRequested, Supervisor, last_wor
 
 _KINDS: dict[str, type[Valkey] | type[Postgres]] = {"REDIS_URL": Valkey, "DATABASE_URL": Postgres}
 
-_BACKGROUND = {
+BACKGROUND = {
     "worker": [
         *("-A", "config", "worker", "--concurrency", "2", "--loglevel", "warning"),
         *("--without-gossip", "--without-mingle"),
     ],
     "beat": [
         *("-A", "config", "beat", "--loglevel", "warning", "--pidfile="),
-        *("--scheduler", "django_celery_beat.schedulers:DatabaseScheduler"),
     ],
 }
 _PREFERRED_PORTS = {"postgres": 54329, "valkey": 63799, "gateways": 8900}
@@ -145,7 +144,7 @@ def _start_everything(supervisor: Supervisor) -> None:
     supervisor.start(web)
     _await_ready(supervisor, web, url)
     # Not earlier: on a small machine they would only slow the web's start down.
-    for name, command in _BACKGROUND.items():
+    for name, command in BACKGROUND.items():
         supervisor.start(_service(name, [sys.executable, "-m", "celery", *command], env))
     _welcome(url)
 

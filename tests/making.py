@@ -14,7 +14,11 @@ from django.utils import timezone
 from accounts.models import Account
 from accounts.services import NewAccount
 from accounts.services import open_account as _open_account
+from core import runs
+from core.ids import new_id
+from core.models import DeadLetter
 from core.money import Money
+from core.schedule import ensure_schedule
 from identity.models import Tenant, User
 from identity.services import Tokens, begin_session, create_api_key, create_user
 from ledger.services import PostedTransaction
@@ -103,6 +107,26 @@ def client_of(credential: str) -> ContractClient:
 def person_client(tenant: Tenant, role: str) -> ContractClient:
     """Return a client that calls with the access token of a new user."""
     return client_of(tokens_of(person(tenant, role)).access)
+
+
+def job_that_died(tenant: Tenant) -> DeadLetter:
+    """A job of the tenant's that failed for good, and beat's schedule."""
+    ensure_schedule()
+    now = timezone.now()
+    run = runs.begin(
+        task_id=str(new_id()),
+        task="chores.fail",
+        args=[],
+        kwargs={"tenant_id": str(tenant.pk), "number": next(_numbers)},
+        is_tick=False,
+        attempts_max=1,
+        silence_limit_s=60,
+        worker="host:1",
+        now=now,
+    )
+    assert run is not None
+    runs.fail(run, ValueError("it is broken"), may_pass=False, now=now)
+    return DeadLetter.objects.get(task_id=run.task_id)
 
 
 def corrupt(statement: str, *parameters: Any) -> None:

@@ -58,6 +58,7 @@ def everything(tenant: Tenant, other_tenant: Tenant, sandbox: gateways.Sandbox) 
             now=timezone.now(),
         )
         gateways.every_table(each, sandbox)
+        making.job_that_died(each)
 
 
 def test_s3_every_table_with_a_tenant_is_guarded(db: None) -> None:
