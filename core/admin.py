@@ -153,6 +153,8 @@ _TONES = {
     **dict.fromkeys(("returned", "waiting", "open", "partially_paid", "queued"), "warn"),
     **dict.fromkeys(("paused", "retrying"), "warn"),
     **dict.fromkeys(("revoked", "deposit_pending", "failed", "reversed", "overdue"), "bad"),
+    **dict.fromkeys(("on_time", "recovered", "replayed"), "ok"),
+    **dict.fromkeys(("stuck", "late", "lost", "dead"), "bad"),
 }
 
 

@@ -76,6 +76,8 @@ class Permission(StrEnum):
     VIEW_AUDIT = "audit.view"
     VIEW_METRICS = "metrics.view"
     MOVE_TEST_CLOCK = "test_clock.move"
+    VIEW_JOBS = "jobs.view"
+    MANAGE_JOBS = "jobs.manage"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,8 @@ RULES: dict[Permission, Rule] = {
     _P.VIEW_METRICS: Rule("scrape the metrics", Scope.ADMIN, _ADMINS),
     # Keys alone: of tenants that have no live ones.
     _P.MOVE_TEST_CLOCK: Rule("start a test clock, and move it on", Scope.ADMIN, frozenset()),
+    _P.VIEW_JOBS: Rule("see runs of jobs and dead letters", Scope.ADMIN, _ADMINS | {Role.AUDITOR}),
+    _P.MANAGE_JOBS: Rule("replay and discard dead letters", Scope.ADMIN, _ADMINS),
 }
 
 # What `GET /me` says of a person, in the words of keys.

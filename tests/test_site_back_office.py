@@ -10,6 +10,7 @@ from django.test import Client
 from django.utils import timezone
 
 from core.admin import BackOfficeAdmin
+from core.models import FailureNotice
 from core.money import Money
 from identity.models import Tenant
 from identity.services import create_api_key
@@ -26,7 +27,7 @@ from ledger.services import place_hold
 from payments import services
 from payments.gateways.port import CardData
 from payments.services.waiting import open_discrepancy
-from tests import recurring
+from tests import making, recurring
 from tests.back_office import list_url, no_counting, page_url, shown, signed_in
 from tests.gateways import (
     GOOD_CARD,
@@ -70,6 +71,10 @@ def one_of_each(tenant: Tenant, kept_sandbox: Sandbox) -> None:
     _one_of_each_payment(tenant, kept_sandbox)
     recurring.one_of_each(account, timezone.now())
     _one_of_each_of_invoices(tenant)
+    making.job_that_died(tenant)
+    FailureNotice.objects.create(
+        task="a.b", words="x", next_attempt_at=timezone.now(), created_at=timezone.now()
+    )
 
 
 def _one_of_each_of_invoices(tenant: Tenant) -> None:
@@ -143,6 +148,10 @@ def test_only_our_own_pages_are_here() -> None:
     assert labels == [
         "accounts.Account",
         "core.AuditRecord",
+        "core.DeadLetter",
+        "core.FailureNotice",
+        "core.JobRun",
+        "core.ScheduledTask",
         "identity.ApiKey",
         "identity.Tenant",
         "identity.User",
