@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from accounts.models import Account
 from accounts.services import close_account, freeze_account
-from core.errors import DomainError
+from core.errors import DomainError, InvalidState
 from core.models import OutboxEvent
 from identity.models import Tenant
 from identity.services import start_test_clock
@@ -27,7 +27,7 @@ from payments.services import (
     pause_recurring_payment,
     resume_recurring_payment,
 )
-from payments.services.recurring import running
+from payments.services.recurring import ending, running
 from payments.services.recurring.due import take_due
 from payments.services.recurring.running import run_due_payments
 from tests.making import at_once, balance_of, deposit, open_account, transfer
@@ -203,6 +203,34 @@ def test_who_stops_it_before_it_is_paid_has_it_not_paid(
     assert balance_of(saver) == 100
     assert posted() == 1
     verify()
+
+
+def test_who_stops_it_while_its_last_run_is_written_waits_and_nobody_is_undone(
+    source: Account, saver: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payment = order(source, saver, now=JANUARY, max_runs=1)
+    written, began = threading.Event(), threading.Event()
+    original = ending._write_rows
+
+    def paused(*arguments: Any) -> None:
+        original(*arguments)
+        written.set()
+        began.wait(30)
+
+    def stop() -> Any:
+        assert written.wait(30)
+        # It has the payment's lock by then, or waits for it.
+        threading.Timer(0.3, began.set).start()
+        return pause_recurring_payment(
+            tenant_id=source.tenant_id, payment_id=payment.pk, reason="x", now=DUE
+        )
+
+    monkeypatch.setattr(ending, "_write_rows", paused)
+    _, stopped = at_once([lambda: run(DUE), stop])
+
+    # Not a deadlock: it is over, and cannot be stopped any more.
+    assert isinstance(stopped, InvalidState)
+    assert (again(payment).status, balance_of(saver)) == ("completed", 100)
 
 
 def test_another_amount_meanwhile_is_for_what_comes_after(
