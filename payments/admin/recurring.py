@@ -31,6 +31,7 @@ from core.admin import (
     money,
     panel_on,
 )
+from core.errors import DomainError
 from core.money import format_money
 from core.permissions import Permission
 from identity.models import Tenant
@@ -215,8 +216,13 @@ class RecurringPaymentAdmin(BackOfficeAdmin[RecurringPayment]):
 @panel_on(RecurringPayment)
 def coming_dates_panel(request: HttpRequest, payment: RecurringPayment) -> str:
     """Return the next dates, with what moves them; nothing for one that has none."""
-    coming = services.preview(payment, count=DATES_SHOWN) if payment.status in _OPEN else []
-    if not coming:
+    coming, refusal = [], ""
+    try:
+        coming = services.preview(payment, count=DATES_SHOWN) if payment.status in _OPEN else []
+    except DomainError as fault:
+        # Such as the holidays of a country that are not known any more.
+        refusal = fault.detail
+    if not coming and not refusal:
         return ""
     rows = [
         {
@@ -228,7 +234,12 @@ def coming_dates_panel(request: HttpRequest, payment: RecurringPayment) -> str:
         for each in coming
     ]
     is_paused = payment.status == _P.Status.PAUSED
-    context = {"rows": rows, "time_zone": payment.time_zone, "is_paused": is_paused}
+    context = {
+        "rows": rows,
+        "time_zone": payment.time_zone,
+        "is_paused": is_paused,
+        "refusal": refusal,
+    }
     return render_to_string("admin/coming_dates_panel.html", context)
 
 

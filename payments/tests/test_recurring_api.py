@@ -684,6 +684,29 @@ def test_days_of_another_tenant_move_nothing(
     assert api.delete(f"/api/v1/calendar-days/{theirs['id']}").status_code == 404
 
 
+@pytest.mark.usefixtures("january")
+def test_however_many_are_due_all_are_moved(
+    api: ContractClient, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("payments.services.recurring.days._BATCH", 2)
+    for _ in range(5):
+        make(api, body, start_date="2026-01-21", business_day_adjustment="next")
+
+    add_day(api, "2026-01-21")
+
+    listed = api.get("/api/v1/recurring-payments").json()["results"]
+    assert [each["next_date"] for each in listed] == ["2026-01-22"] * 5
+
+
+def test_a_calendar_has_an_end(api: ContractClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("payments.services.recurring.days.DAYS_MAX", 1)
+    add_day(api, "2030-05-01")
+
+    answer = add_day(api, "2030-05-02")
+
+    assert (answer.status_code, answer.json()["code"]) == (409, "invalid_state")
+
+
 def test_a_day_is_said_once(api: ContractClient) -> None:
     assert add_day(api, "2030-05-01").status_code == 201
 

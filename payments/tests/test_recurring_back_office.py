@@ -131,6 +131,18 @@ def test_its_page_says_its_terms_and_its_next_dates(
         assert words in page, words
 
 
+def test_its_page_opens_though_its_dates_cannot_be_told(
+    operator: Client, payment: RecurringPayment
+) -> None:
+    # As if the package no longer knew the country.
+    RecurringPayment.objects.filter(pk=payment.pk).update(holidays="XX")
+
+    page = shown(operator, page_url(payment))
+
+    assert "They cannot be told. The holidays of &#x27;XX&#x27; are not known." in page
+    assert "Pause…" in page
+
+
 def test_its_page_shows_what_came_of_its_runs(
     tenant: Tenant, operator: Client, source: Account, saver: Account
 ) -> None:

@@ -140,7 +140,7 @@ class ChangeRecurringPaymentRequest(StrictRequest):
         allow_null=True,
         min_value=0,
         max_value=AMOUNT_MAX,
-        help_text="Only if more than this is available; else the run is skipped. Left out: always.",
+        help_text="Only if the source has more than this of its own; else the run is skipped.",
     )
     trigger = TriggerRequest(
         required=False, help_text="Left out: schedule. Which of the two it is never changes."

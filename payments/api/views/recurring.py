@@ -106,10 +106,10 @@ class RecurringPaymentViewSet(ListModelMixin, TenantViewSet[RecurringPayment]):
         operation_id="change_recurring_payment",
         summary="Change the terms, for what comes after",
         description=(
-            "What is left out stays. A change of frequency, days, time or zone counts the dates"
-            " anew, from today or the `start_date` given; `count` is then what is left of it. What"
-            " is due by now is paid as it was. Accounts, beneficiary and currency stay: cancel it,"
-            " and make another."
+            "What is left out stays. Another frequency, interval, day or start date counts the"
+            " dates anew, and `count` is then what is left of it; all else of the calendar moves"
+            " the dates that it has. No day is paid twice, and what is due by now is paid as it"
+            " was. Accounts, beneficiary and currency stay: cancel it, and make another."
         ),
         parameters=[IF_MATCH],
         request=shapes.ChangeRecurringPaymentRequest,

@@ -12,6 +12,7 @@ from core.errors import AlreadyExists, InvalidState, NotFound
 from identity.models import Tenant
 from payments.models import CalendarDay, RecurringPayment
 from payments.services.recurring.dates import occurrences, own_days_of, set_next
+from payments.services.recurring.due import UNTELLABLE
 
 _P = RecurringPayment
 # Read with each look at what is due.
@@ -105,7 +106,12 @@ def _move_dates(tenant_id: UUID, date: dt.date, now: dt.datetime) -> None:
         for payment in batch:
             before = payment.next_run_at
             number, nominal = payment.next_number, payment.next_nominal_date
-            set_next(payment, next(occurrences(payment, own_days, number=number, nominal=nominal)))
+            try:
+                first = next(occurrences(payment, own_days, number=number, nominal=nominal))
+            except UNTELLABLE:
+                # The sweep sees to it when it is due.
+                continue
+            set_next(payment, first)
             if payment.next_run_at != before:
                 payment.updated_at = now
                 moved.append(payment)
