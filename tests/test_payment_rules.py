@@ -482,7 +482,8 @@ OTHERS = [
     ),
     (
         "gateway_live_by_real_time",
-        "UPDATE identity_tenant SET test_clock = now(); {live};"
+        # The tenant has a test clock.
+        "{live};"
         " UPDATE payments_gatewayconfiguration SET is_enabled = false WHERE mode = 'test';"
         " UPDATE payments_gatewayconfiguration SET is_enabled = true WHERE mode = 'live'",
     ),
