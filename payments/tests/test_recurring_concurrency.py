@@ -18,7 +18,7 @@ from core.errors import DomainError, InvalidState
 from core.models import OutboxEvent
 from identity.models import Tenant
 from identity.services import start_test_clock
-from ledger.models import Transaction
+from ledger.queries import transactions_of
 from ledger.services import post
 from payments.models import RecurringPayment, RecurringRun
 from payments.services import (
@@ -55,7 +55,10 @@ def none_failed(results: list[Any]) -> bool:
 
 
 def posted() -> int:
-    return Transaction.objects.filter(type="recurring_payment").count()
+    return sum(
+        transactions_of(tenant_id=tenant.pk).filter(type="recurring_payment").count()
+        for tenant in Tenant.objects.all()
+    )
 
 
 def verify() -> None:

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from accounts.models import Account
 from identity.models import Tenant
-from ledger.models import Transaction
+from ledger.queries import transactions_of
 from payments.models import RecurringPayment, RecurringRun
 from payments.services import Salary, look_for_salaries
 from payments.services.recurring import running
@@ -172,5 +172,5 @@ def test_a_restart_under_many_looks_pays_each_run_once(
 
     assert [statuses(each) for each in payments] == [["succeeded"]] * 40
     assert balance_of(saver) == 4_000
-    assert Transaction.objects.filter(type="recurring_payment").count() == 40
+    assert transactions_of(tenant_id=tenant.pk).filter(type="recurring_payment").count() == 40
     call_command("verify_ledger", stdout=io.StringIO())
