@@ -19,7 +19,7 @@ from ops.files import read_variables
 from ops.layout import ROOT
 from ops.servers import free_port, scratch_directory
 
-START_TIMEOUT_S = 60
+START_TIMEOUT_S = 180
 STOP_TIMEOUT_S = 40
 _NOT_COPIED = shutil.ignore_patterns(".venv", ".local", ".git", "__pycache__", ".*_cache")
 # The copy brings its own servers and secrets; those of this test run are not for it.

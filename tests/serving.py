@@ -14,7 +14,7 @@ from ops import processes
 from ops.running import answers, web_command
 from ops.servers import free_port
 
-START_TIMEOUT_S = 30
+START_TIMEOUT_S = 90
 STOP_TIMEOUT_S = 10
 
 

@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
-from celery import current_app
 from celery.result import EagerResult
 from django.db import OperationalError
 
+from config.celery import app
 from config.job import Job
 from core import runs
 from core.errors import InvalidState, Unavailable
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.django_db
 doing: dict[str, Any] = {}
 
 
-@current_app.task(name="tests.do")
+@app.task(name="tests.do")
 def do(*, what: str, **_: Any) -> Any:
     return doing[what]()
 
@@ -34,8 +34,8 @@ def run(what: Any, **options: Any) -> EagerResult[Any]:
 
 
 def test_every_task_of_ours_is_of_the_class() -> None:
-    current_app.loader.import_default_modules()
-    ours = {name: task for name, task in current_app.tasks.items() if not name.startswith("celery")}
+    app.loader.import_default_modules()
+    ours = {name: task for name, task in app.tasks.items() if not name.startswith("celery")}
 
     assert "payments.reconcile" in ours
     assert all(isinstance(task, Job) for task in ours.values())

@@ -15,7 +15,7 @@ from ops import processes
 from ops.running import BACKGROUND
 from tests.serving import database_url
 
-START_TIMEOUT_S = 60
+START_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 15
 
 
