@@ -141,7 +141,10 @@ class RecurringPayment(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                name="recurring_external_id_unique", fields=["tenant", "external_id"]
+                name="recurring_external_id_unique",
+                fields=["tenant", "external_id"],
+                # Who has none is in no index: each run rewrites all that its payment is in.
+                condition=Q(external_id__isnull=False),
             ),
             models.CheckConstraint(
                 name="recurring_one_destination",
@@ -285,9 +288,10 @@ class RecurringRun(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(
+                # And the list of a payment's runs, backwards.
                 name="recurring_run_once_a_time",
-                fields=["recurring_payment", "scheduled_for"],
-                condition=Q(trigger_transaction_id=None),
+                fields=["recurring_payment", "scheduled_for", "trigger_transaction_id"],
+                nulls_distinct=False,
             ),
             models.UniqueConstraint(
                 name="recurring_run_once_a_salary",
@@ -320,9 +324,6 @@ class RecurringRun(models.Model):
                 name="recurring_run_test_due_idx",
                 fields=["tenant", "next_attempt_at"],
                 condition=Q(status__in=["due", "retrying"], is_on_test_clock=True),
-            ),
-            models.Index(
-                name="recurring_run_list_idx", fields=["recurring_payment", "-scheduled_for"]
             ),
             models.Index(
                 name="recurring_run_payout_idx", fields=["payout"], condition=~Q(payout=None)

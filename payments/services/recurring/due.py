@@ -9,9 +9,11 @@ import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 from uuid import UUID
 
-from django.db import connection, transaction
+from django.db import DEFAULT_DB_ALIAS, connection, transaction
+from django.db.models.base import ModelState
 
 from core.changes import record_events
 from core.database import sql_array, sql_text_array
@@ -41,6 +43,17 @@ UNTELLABLE = (DomainError, ArithmeticError, LookupError, TypeError, ValueError)
 # A worker that has not ended a run by then is taken for dead.
 LEASE_S = 60
 
+# All that runs, and what comes after them, are made of.
+_READ = (
+    *("id", "tenant_id", "description", "kind", "source_account_id", "destination_account_id"),
+    *("beneficiary", "gateway", "currency", "amount_type", "amount", "floor_amount", "min_balance"),
+    *("trigger", "frequency", "interval", "day_of_month", "rrule", "time_zone", "run_at"),
+    *("adjustment", "holidays", "start_date", "end_date", "max_runs", "on_insufficient_funds"),
+    *("retry_count", "retry_interval_minutes", "pause_after_failures", "catch_up"),
+    *("max_lateness_days", "status", "next_number", "next_nominal_date", "next_date"),
+    *("next_run_at", "consecutive_failures", "is_on_test_clock"),
+)
+
 _INSERT = """
 INSERT INTO payments_recurringrun (
     id, tenant_id, recurring_payment_id, number, nominal_date, date, scheduled_for, status,
@@ -59,7 +72,7 @@ SELECT r.id, r.tenant_id, r.payment_id, r.number, r.nominal_date, r.date, r.sche
               %(statuses)s::text[], %(amounts)s::bigint[], %(test_clocks)s::boolean[])
        r(id, tenant_id, payment_id, number, nominal_date, date, scheduled_for, status, amount,
          on_test_clock)
-ON CONFLICT (recurring_payment_id, scheduled_for) WHERE trigger_transaction_id IS NULL DO NOTHING
+ON CONFLICT (recurring_payment_id, scheduled_for, trigger_transaction_id) DO NOTHING
 RETURNING id
 """
 _MOVE_ON = """
@@ -172,9 +185,21 @@ def _locked(now: dt.datetime, limit: int, tenant_id: UUID | None) -> list[Recurr
         due = due.filter(is_on_test_clock=False)
     else:
         due = due.filter(is_on_test_clock=True, tenant_id=tenant_id)
-    return list(
-        due.order_by("next_run_at").select_for_update(skip_locked=True, no_key=True)[:limit]
-    )
+    found = due.order_by("next_run_at").select_for_update(skip_locked=True, no_key=True)
+    return [_payment_with(values) for values in found.values_list(*_READ)[:limit]]
+
+
+def _payment_with(values: tuple[Any, ...]) -> RecurringPayment:
+    """
+    Return a payment that has the columns of _READ; it asks for the others when they are wanted.
+
+    Django's own way to make one takes a fifth of all the time that a run takes.
+    """
+    payment = RecurringPayment.__new__(RecurringPayment)
+    payment.__dict__.update(zip(_READ, values, strict=True))
+    payment._state = ModelState()
+    payment._state.adding, payment._state.db = False, DEFAULT_DB_ALIAS
+    return payment
 
 
 def _runs_of(payment: RecurringPayment, own_days: OwnDays, now: dt.datetime) -> list[_New]:

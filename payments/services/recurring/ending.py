@@ -32,10 +32,11 @@ UPDATE payments_recurringrun r
        ended_at = CASE WHEN e.status NOT IN ('retrying', 'sent') THEN %(now)s::timestamptz END
   FROM unnest(%(ids)s::uuid[], %(statuses)s::text[], %(amounts)s::bigint[], %(attempts)s::int[],
               %(transactions)s::uuid[], %(payouts)s::uuid[], %(codes)s::text[], %(details)s::text[],
-              %(next_attempts)s::timestamptz[])
+              %(next_attempts)s::timestamptz[], %(leases)s::uuid[])
        e(id, status, amount, attempts, transaction_id, payout_id, error_code, error_detail,
-         next_attempt_at)
- WHERE r.id = e.id AND r.lease = %(lease)s AND r.status IN ('due', 'retrying')
+         next_attempt_at, lease)
+ -- The lease of each, not one for all: of that, PostgreSQL expects a single row, and joins by it.
+ WHERE r.id = e.id AND r.lease = e.lease AND r.status IN ('due', 'retrying')
 RETURNING r.id
 """
 _NOTE = """
@@ -154,7 +155,6 @@ def _write_rows(ends: Sequence[End], lease: UUID, now: dt.datetime) -> None:
             _END,
             {
                 "now": now,
-                "lease": lease,
                 "ids": sql_array([end.work.id.hex for end in ends]),
                 "statuses": sql_array([str(end.status) for end in ends]),
                 "amounts": _nullable(end.amount for end in ends),
@@ -164,6 +164,7 @@ def _write_rows(ends: Sequence[End], lease: UUID, now: dt.datetime) -> None:
                 "codes": sql_array([f'"{end.code}"' for end in ends]),
                 "details": [end.detail for end in ends],
                 "next_attempts": [end.next_attempt_at for end in ends],
+                "leases": sql_array([lease.hex] * len(ends)),
             },
         )
         if cursor.rowcount != len(ends):
