@@ -20,7 +20,7 @@ from ops.layout import ROOT
 from ops.servers import free_port, scratch_directory
 
 START_TIMEOUT_S = 180
-STOP_TIMEOUT_S = 40
+STOP_TIMEOUT_S = 120
 _NOT_COPIED = shutil.ignore_patterns(".venv", ".local", ".git", "__pycache__", ".*_cache")
 # The copy brings its own servers and secrets; those of this test run are not for it.
 _NOT_INHERITED = ("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "API_KEY_PEPPER", "JWT_KEYS")

@@ -1,6 +1,7 @@
 """What a request costs in round trips and rows: the figures of docs/benchmarks.md, kept honest."""
 
 import datetime as dt
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -33,14 +34,20 @@ class Cost:
 
 @pytest.fixture
 def counting(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Count what leaves for PostgreSQL, also past Django's cursors, and for Redis."""
+    """
+    Count what leaves for PostgreSQL, also past Django's cursors, and for Redis.
+
+    For Redis by this thread: a ring of the test before may still be on its way.
+    """
+    this = threading.get_ident()
     asked: list[Any] = []
     executed: list[str] = []
     send: Any = redis.connection.AbstractConnection.send_packed_command
     execute = psycopg.Cursor.execute
 
     def counted_send(self: Any, *args: Any, **kwargs: Any) -> Any:
-        asked.append(args)
+        if threading.get_ident() == this:
+            asked.append(args)
         return send(self, *args, **kwargs)
 
     def counted_execute(self: Any, query: Any, *args: Any, **kwargs: Any) -> Any:

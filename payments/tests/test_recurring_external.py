@@ -46,8 +46,8 @@ def configuration(sandbox: Sandbox, tenant: Tenant) -> GatewayConfiguration:
 
 
 def outside(source: Account, beneficiary: Beneficiary = BUDI, **terms: Any) -> RecurringPayment:
-    """Make a daily payment of 100 that is due now."""
-    values: dict[str, Any] = {"frequency": "daily", "run_at": dt.time(0, 0), **terms}
+    """Make a payment of 100 that is due now, and then in a month, whatever the time of day is."""
+    values: dict[str, Any] = {"frequency": "monthly", "run_at": dt.time(0, 0), **terms}
     return order(source, beneficiary=beneficiary, now=timezone.now(), **values)
 
 
