@@ -1,13 +1,11 @@
 """What several lists and pages of gateways and payments show alike."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
 from django.apps import apps
-from django.contrib import admin
-from django.contrib.admin.views.main import SEARCH_VAR, ChangeList
-from django.db.models import Model, QuerySet
+from django.db.models import Model
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -16,44 +14,6 @@ from accounts.models import Account
 from core.admin import KeysetChangeList, badge, link_to, minute, name_of
 from payments.admin.words import attention_words, in_words
 from payments.models import GatewayConfiguration
-
-
-class AttentionFilter(admin.SimpleListFilter):
-    """The queue of what a person should look at."""
-
-    title = "attention"
-    parameter_name = "attention"
-
-    def lookups(
-        self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]
-    ) -> list[tuple[str, str]]:
-        return [("needed", "Needs a person")]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        return queryset.exclude(attention="") if self.value() == "needed" else queryset
-
-
-class StandingFilter(admin.SimpleListFilter):
-    """A filter that hides what is over and done with, until one asks; a search looks at all."""
-
-    standing_label: str
-
-    def standing(self, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Return what is listed unless one asks for others."""
-        raise NotImplementedError
-
-    def others(self, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        raise NotImplementedError
-
-    def choices(self, changelist: ChangeList) -> Iterator[Any]:
-        standing, *others = super().choices(changelist)
-        yield {**standing, "display": self.standing_label}
-        yield from others
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        if self.value() == "all" or request.GET.get(SEARCH_VAR):
-            return queryset
-        return self.standing(queryset) if self.value() is None else self.others(queryset)
 
 
 class AccountNamingList(KeysetChangeList):

@@ -19,6 +19,7 @@ from core.admin import (
     BackOfficeAdmin,
     Done,
     ReasonForm,
+    StandingFilter,
     TenantFilter,
     badge,
     link_to,
@@ -29,7 +30,7 @@ from core.admin import (
 from core.permissions import Permission
 from payments import services
 from payments.admin import words
-from payments.admin.columns import StandingFilter, gateway_link, status_badge
+from payments.admin.columns import gateway_link, status_badge
 from payments.models import Discrepancy, Payment, Payout, Refund
 
 # Of the line above the list: nobody counts further.

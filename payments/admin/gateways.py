@@ -23,6 +23,7 @@ from core.admin import (
     BackOfficeAdmin,
     Done,
     ReasonForm,
+    StandingFilter,
     TenantFilter,
     badge,
     page_url,
@@ -31,7 +32,6 @@ from core.admin import (
 from core.money import EXPONENTS
 from core.permissions import Permission
 from payments import services
-from payments.admin.columns import StandingFilter
 from payments.admin.tenants import OfTenantForm
 from payments.gateways import breaker
 from payments.gateways.registry import CAPABILITIES, notify_url

@@ -14,6 +14,7 @@ from django.utils.safestring import SafeString
 
 from core.admin import (
     Act,
+    AttentionFilter,
     BackOfficeAdmin,
     CurrencyFilter,
     Done,
@@ -37,7 +38,6 @@ from payments import queries, services
 from payments.admin import words
 from payments.admin.columns import (
     AccountNamingList,
-    AttentionFilter,
     account_link,
     gateway_link,
     referenced,

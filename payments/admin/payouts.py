@@ -17,6 +17,7 @@ from django.utils.safestring import SafeString
 
 from core.admin import (
     Act,
+    AttentionFilter,
     BackOfficeAdmin,
     CurrencyFilter,
     Done,
@@ -36,7 +37,6 @@ from payments import services
 from payments.admin import words
 from payments.admin.columns import (
     AccountNamingList,
-    AttentionFilter,
     account_link,
     gateway_link,
     referenced,

@@ -107,6 +107,11 @@ def _rule(frequency: str, interval: int, day_of_month: int | None, rrule: str) -
     return Rule(Frequency(frequency), interval, day_of_month, rrule)
 
 
+def days_of(tenant_id: UUID) -> OwnDays:
+    """Return the days of its own that one tenant has."""
+    return own_days_of([tenant_id]).get(tenant_id, {})
+
+
 def _is_business_day(payment: RecurringPayment, own_days: OwnDays) -> Callable[[dt.date], bool]:
     if payment.adjustment == Adjustment.NONE:
         return lambda _: True

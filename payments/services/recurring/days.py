@@ -11,7 +11,7 @@ from core.database import refusing
 from core.errors import AlreadyExists, InvalidState, NotFound
 from identity.models import Tenant
 from payments.models import CalendarDay, RecurringPayment
-from payments.services.recurring.dates import occurrences, own_days_of, set_next
+from payments.services.recurring.dates import days_of, occurrences, set_next
 from payments.services.recurring.due import UNTELLABLE
 
 _P = RecurringPayment
@@ -90,7 +90,7 @@ def _move_dates(tenant_id: UUID, date: dt.date, now: dt.datetime) -> None:
     One that somebody else makes or changes meanwhile keeps the date that it found: the sweep counts
     again when it is due, and finds it due later.
     """
-    own_days = own_days_of([tenant_id]).get(tenant_id, {})
+    own_days = days_of(tenant_id)
     reach = dt.timedelta(days=MOVED_DAYS_MAX)
     near = _P.objects.filter(
         tenant_id=tenant_id,

@@ -23,6 +23,7 @@ from payments.models import RecurringPayment, RecurringRun
 from payments.services.recurring.dates import (
     Occurrence,
     OwnDays,
+    days_of,
     occurrences,
     own_days_of,
     set_next,
@@ -154,7 +155,7 @@ def write_due(payment: RecurringPayment, *, now: dt.datetime) -> bool:
     """
     if payment.next_run_at is None or payment.next_run_at > now:
         return False
-    own_days = own_days_of([payment.tenant_id]).get(payment.tenant_id, {})
+    own_days = days_of(payment.tenant_id)
     while payment.next_run_at is not None and payment.next_run_at <= now:
         _write(_runs_of(payment, own_days, now), None, now)
     return True

@@ -30,8 +30,8 @@ from payments.services.payouts import Beneficiary, checked_beneficiary
 from payments.services.recurring.dates import (
     Occurrence,
     calendar_of,
+    days_of,
     occurrences,
-    own_days_of,
     set_next,
 )
 from payments.services.recurring.due import RUNS_TASK, write_due
@@ -286,7 +286,7 @@ def preview(payment: RecurringPayment, *, count: int) -> list[Occurrence]:
     """Return the next dates on which it will run, at most `count`; none of one by salary."""
     if payment.trigger == _P.Trigger.SALARY or payment.next_run_at is None:
         return []
-    own_days = own_days_of([payment.tenant_id]).get(payment.tenant_id, {})
+    own_days = days_of(payment.tenant_id)
     coming = occurrences(
         payment, own_days, number=payment.next_number, nominal=payment.next_nominal_date
     )
@@ -400,7 +400,7 @@ def _set_terms(payment: RecurringPayment, terms: Terms, now: dt.datetime, *, is_
 
 def _first(payment: RecurringPayment) -> Occurrence | None:
     """Return the next date, of the terms as they are now, on a day that had no run yet."""
-    own_days = own_days_of([payment.tenant_id]).get(payment.tenant_id, {})
+    own_days = days_of(payment.tenant_id)
     last = None
     if not payment._state.adding:
         last = runs_of(payment).values_list("date", flat=True).first()
@@ -479,7 +479,7 @@ def _foresee(payment: RecurringPayment, time: dt.datetime) -> None:
     """Set on the payment its first date after the time."""
     if payment.trigger == _P.Trigger.SALARY:
         return
-    own_days = own_days_of([payment.tenant_id]).get(payment.tenant_id, {})
+    own_days = days_of(payment.tenant_id)
     if payment.next_nominal_date is None:
         return
     coming = occurrences(
