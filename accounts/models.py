@@ -48,6 +48,8 @@ class Account(models.Model):
         RECEIVABLE = "receivable"
         REVENUE = "revenue"
         TAX = "tax"
+        # Of interest paid to customers: kept back for the state.
+        WITHHELD_TAX = "withheld_tax"
         # What customers paid beyond what they owed.
         CUSTOMER_CREDIT = "customer_credit"
         # What was passed on to a settlement account.

@@ -12,6 +12,8 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connection, transaction
+from django.db.models import F, Value
+from django.db.models.functions import Greatest
 
 from accounts import queries
 from accounts.errors import AccountAlreadyExists, OverdraftInUse
@@ -24,6 +26,9 @@ from core.versions import refuse_unless_as_seen
 
 BATCH_MAX = 10_000
 EXTERNAL_ID_TAKEN = "account_external_id_unique_in_tenant"
+# The rule of whoever has an account for a purpose of its own.
+_IN_USE = "savings_account_in_use"
+_OF_A_PLAN = "A savings plan has this account: close the plan first."
 _TAKEN = "An account with this external id exists."
 _COLUMNS = (
     "id, tenant_id, owner_id, type, currency, status, name, external_id, overdraft_limit, metadata,"
@@ -174,7 +179,8 @@ def change_account(
     refusals = {
         "account_available_within_overdraft": OverdraftInUse(
             "The account is further below zero, or has more on hold, than the new limit allows."
-        )
+        ),
+        _IN_USE: InvalidState("The account of a savings plan has no overdraft."),
     }
     with refusing(refusals), transaction.atomic():
         account = queries.account_for_update(tenant_id=tenant_id, account_id=account_id)
@@ -235,6 +241,18 @@ def close_account(*, tenant_id: UUID, account_id: UUID, reason: str, now: dateti
     return _change_status(tenant_id, account_id, None, Account.Status.CLOSED, reason, now)
 
 
+def lock_debits(
+    *, tenant_id: UUID, account_ids: Collection[UUID], until: datetime | None, now: datetime
+) -> None:
+    """
+    Have the accounts, which the caller has locked, take no debits before the moment; None: at once
+    again. What it is for, the caller records.
+    """
+    Account.objects.filter(tenant_id=tenant_id, pk__in=account_ids).update(
+        debit_locked_until=until, updated_at=Greatest(F("updated_at"), Value(now))
+    )
+
+
 def _change_status(
     tenant_id: UUID,
     account_id: UUID,
@@ -243,7 +261,7 @@ def _change_status(
     reason: str,
     now: datetime,
 ) -> Account:
-    with transaction.atomic():
+    with refusing({_IN_USE: InvalidState(_OF_A_PLAN)}), transaction.atomic():
         account = queries.account_for_update(tenant_id=tenant_id, account_id=account_id)
         if account.type == Account.Type.INTERNAL:
             raise InvalidState("An internal account is always active.")

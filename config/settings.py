@@ -226,6 +226,7 @@ CELERY_TIMEZONE = "UTC"
 PERIODIC_TASKS: dict[str, dict[str, Any]] = {
     "run recurring payments": {"task": "payments.run_recurring_payments", "every_s": 5},
     "look for salaries": {"task": "payments.look_for_salaries", "every_s": 5},
+    "keep savings plans": {"task": "savings.keep_plans", "every_s": 30},
     "expire due holds": {"task": "ledger.expire_due_holds", "every_s": 60},
     "seal new rows": {"task": "core.seal_new_rows", "every_s": 5},
     # Both are also rung for: this finds what a lost ring was about, and what is due by time.

@@ -37,12 +37,20 @@ class Advanced:
 
 
 _followers: dict[str, Follower] = {}
+_closing: set[str] = set()
 
 
-def follow_clocks(name: str, follower: Follower) -> None:
-    """Have what an app does fall due by test clocks too; called from its `ready`."""
+def follow_clocks(name: str, follower: Follower, *, is_first: bool = False) -> None:
+    """
+    Have what an app does fall due by test clocks too; called from its `ready`.
+
+    `is_first`: at the same moment before all others, such as what closes the day before.
+    """
     _followers[name] = follower
+    if is_first:
+        _closing.add(name)
 
 
 def followers() -> dict[str, Follower]:
-    return dict(_followers)
+    """Return the followers by name, in the order in which they do what is due at one moment."""
+    return dict(sorted(_followers.items(), key=lambda each: each[0] not in _closing))

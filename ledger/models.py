@@ -49,6 +49,9 @@ class Transaction(models.Model):
         CREDIT_NOTE = "credit_note"
         CREDIT_USE = "credit_use"
         RECURRING_PAYMENT = "recurring_payment"
+        # Into a savings plan by hand, and out of it.
+        SAVINGS_DEPOSIT = "savings_deposit"
+        SAVINGS_WITHDRAWAL = "savings_withdrawal"
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     tenant = models.ForeignKey(

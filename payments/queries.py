@@ -11,7 +11,15 @@ from accounts.models import Account
 from accounts.queries import owned_among
 from core.errors import NotFound
 from ledger import queries
-from payments.models import CalendarDay, Payment, Payout, RecurringPayment, RecurringRun, Refund
+from payments.models import (
+    ENDED_UNNOTED,
+    CalendarDay,
+    Payment,
+    Payout,
+    RecurringPayment,
+    RecurringRun,
+    Refund,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +169,20 @@ def recurring_payment_of(
     if payment is None:
         raise NotFound(_NO_RECURRING)
     return payment
+
+
+def ended_parts(*, manager: str, tenant_id: UUID | None, limit: int) -> list[RecurringPayment]:
+    """
+    Return recurring payments that have ended, and whoever manages them has not seen to it.
+
+    With a tenant: of that one, whose clock is a test clock; without: of all others.
+    """
+    ended = RecurringPayment.objects.filter(
+        ENDED_UNNOTED, managed_by=manager, is_on_test_clock=tenant_id is not None
+    )
+    if tenant_id is not None:
+        ended = ended.filter(tenant_id=tenant_id)
+    return list(ended.order_by("tenant_id")[:limit])
 
 
 def recurring_payment_for_update(

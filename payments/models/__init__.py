@@ -4,9 +4,15 @@ from payments.models.gateways import GatewayConfiguration
 from payments.models.payments import Payment, Refund
 from payments.models.payouts import Payout, PayoutBatch, PayoutReportFile
 from payments.models.reconciliation import Discrepancy
-from payments.models.recurring import CalendarDay, RecurringPayment, RecurringRun
+from payments.models.recurring import (
+    ENDED_UNNOTED,
+    CalendarDay,
+    RecurringPayment,
+    RecurringRun,
+)
 
 __all__ = [
+    "ENDED_UNNOTED",
     "CalendarDay",
     "Discrepancy",
     "GatewayConfiguration",

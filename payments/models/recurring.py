@@ -6,6 +6,11 @@ from django.db.models import F, Q
 from core.calendars.business_days import Adjustment
 from core.calendars.rules import Frequency
 from core.ids import new_id
+from core.money import BALANCE_MAX
+
+ENDED_UNNOTED = (
+    Q(status__in=["completed", "cancelled", "failed"]) & ~Q(managed_by="") & Q(is_end_noted=False)
+)
 
 
 class RecurringPayment(models.Model):
@@ -44,6 +49,8 @@ class RecurringPayment(models.Model):
     class OnInsufficientFunds(models.TextChoices):
         RETRY = "retry"
         SKIP = "skip"
+        # What there is, without what the source might overdraw.
+        PARTIAL = "partial"
 
     class CatchUp(models.TextChoices):
         RUN_ONCE = "run_once"
@@ -75,6 +82,8 @@ class RecurringPayment(models.Model):
     percent = models.DecimalField(max_digits=7, decimal_places=4, null=True)
     # Sweep: what stays, in minor units.
     floor_amount = models.BigIntegerField(null=True)
+    # Until the destination has this much, in minor units: the last run pays what is missing.
+    target_balance = models.BigIntegerField(null=True)
     # Only if the source has more than this of its own, in minor units.
     min_balance = models.BigIntegerField(null=True)
 
@@ -111,7 +120,7 @@ class RecurringPayment(models.Model):
     max_runs = models.PositiveIntegerField(null=True)
 
     on_insufficient_funds = models.CharField(
-        max_length=5, choices=OnInsufficientFunds, default=OnInsufficientFunds.RETRY
+        max_length=7, choices=OnInsufficientFunds, default=OnInsufficientFunds.RETRY
     )
     retry_count = models.PositiveSmallIntegerField(default=3)
     retry_interval_minutes = models.PositiveIntegerField(default=360)
@@ -134,6 +143,10 @@ class RecurringPayment(models.Model):
     consecutive_failures = models.PositiveSmallIntegerField(default=0)
     # Its tenant's clock is a test clock, which alone makes it run.
     is_on_test_clock = models.BooleanField(default=False)
+    # What it is a part of, such as "savings_plan": only through that is it changed. Empty: nothing.
+    managed_by = models.CharField(max_length=16, default="")
+    # Whoever manages it has seen to it that it ended.
+    is_end_noted = models.BooleanField(default=False)
     version = models.PositiveIntegerField(default=1)
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
@@ -185,6 +198,16 @@ class RecurringPayment(models.Model):
                 ),
             ),
             models.CheckConstraint(
+                name="recurring_target_is_an_amount",
+                condition=Q(target_balance=None)
+                | Q(
+                    kind="internal",
+                    amount_type="fixed",
+                    target_balance__gt=0,
+                    target_balance__lte=BALANCE_MAX,
+                ),
+            ),
+            models.CheckConstraint(
                 name="recurring_trigger_has_its_rule",
                 condition=Q(trigger="schedule") & ~Q(frequency="")
                 | Q(trigger="salary", frequency="", next_run_at=None),
@@ -228,6 +251,12 @@ class RecurringPayment(models.Model):
                 condition=~Q(destination_account=None),
             ),
             models.Index(name="recurring_list_idx", fields=["tenant", "id"]),
+            # What has ended and whoever manages it has yet to see to.
+            models.Index(
+                name="recurring_end_idx",
+                fields=["managed_by", "is_on_test_clock", "tenant"],
+                condition=ENDED_UNNOTED,
+            ),
         ]
 
     def __str__(self) -> str:

@@ -399,7 +399,7 @@ def test_while_it_is_paused_nothing_runs_and_later_it_goes_on(
     source: Account, saver: Account
 ) -> None:
     payment = order(source, saver, now=JANUARY, frequency="daily")
-    key = {"tenant_id": source.tenant_id, "payment_id": payment.pk}
+    key: dict[str, Any] = {"tenant_id": source.tenant_id, "payment_id": payment.pk}
     pause_recurring_payment(**key, reason="x", now=utc("2026-01-15T10:00"))
     run(utc("2026-01-16T12:00"))
     assert statuses(payment) == []
@@ -427,7 +427,7 @@ def test_a_pause_ends_what_waits_for_another_try(tenant: Tenant, saver: Account)
 
 def test_what_is_cancelled_stays_so(source: Account, saver: Account) -> None:
     payment = order(source, saver, now=JANUARY)
-    key = {"tenant_id": source.tenant_id, "payment_id": payment.pk}
+    key: dict[str, Any] = {"tenant_id": source.tenant_id, "payment_id": payment.pk}
     cancel_recurring_payment(**key, reason="x", now=JANUARY)
 
     run(utc("2026-03-15T12:00"))

@@ -48,6 +48,7 @@ LEASE_S = 60
 _READ = (
     *("id", "tenant_id", "description", "kind", "source_account_id", "destination_account_id"),
     *("beneficiary", "gateway", "currency", "amount_type", "amount", "floor_amount", "min_balance"),
+    "target_balance",
     *("trigger", "frequency", "interval", "day_of_month", "rrule", "time_zone", "run_at"),
     *("adjustment", "holidays", "start_date", "end_date", "max_runs", "on_insufficient_funds"),
     *("retry_count", "retry_interval_minutes", "pause_after_failures", "catch_up"),

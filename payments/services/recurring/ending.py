@@ -15,7 +15,11 @@ from core.changes import record_change, record_events
 from core.database import sql_array
 from payments.models import Payout, RecurringPayment, RecurringRun
 from payments.services.recurring.due import Work
-from payments.services.recurring.states import cancel_open_runs, complete_ended
+from payments.services.recurring.states import (
+    cancel_open_runs,
+    complete_ended,
+    stop_at_target,
+)
 
 _P = RecurringPayment
 _S = RecurringRun.Status
@@ -91,6 +95,8 @@ class End:
     next_attempt_at: dt.datetime | None = None
     # Whether money was asked for; a run that was not due any more counts as no attempt.
     is_attempt: bool = True
+    # The destination has what it was to have: nothing is paid any more.
+    reaches_target: bool = False
 
 
 @dataclass(slots=True)
@@ -114,11 +120,14 @@ def write_ends(tenant_id: UUID, ends: Sequence[End], lease: UUID, now: dt.dateti
     if not ends:
         return
     reckoned = _reckon(ends)
-    over = {end.work.payment.pk for end in ends if _may_be_over(end.work.payment)}
+    over = {
+        end.work.payment.pk for end in ends if end.reaches_target or _may_be_over(end.work.payment)
+    }
     _lock_payments(over | reckoned.keys())
     _write_rows(ends, lease, now)
     _note_streaks(tenant_id, reckoned, now)
     _tell(tenant_id, ends, now)
+    stop_at_target({end.work.payment.pk for end in ends if end.reaches_target}, now)
     complete_ended(over, now)
 
 

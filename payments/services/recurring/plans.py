@@ -20,7 +20,7 @@ from core.database import refusing
 from core.errors import AlreadyExists, InvalidRequest, InvalidState, NotFound
 from core.ids import new_id
 from core.jobs import ring
-from core.money import AMOUNT_MAX
+from core.money import AMOUNT_MAX, BALANCE_MAX
 from core.versions import refuse_unless_as_seen
 from identity.queries import tenant_and_its_clock
 from ledger.errors import AccountClosed, CurrencyMismatch
@@ -42,6 +42,7 @@ _P = RecurringPayment
 _S = RecurringPayment.Status
 # When nothing else is said: after the night's work, before people look.
 RUN_AT = dt.time(6, 0)
+# That callers may ask for.
 PREVIEW_MAX = 100
 YEARS_MAX = 50
 RETRIES_MAX = 30
@@ -71,6 +72,8 @@ class Terms:
     amount: int | None = None
     percent: Decimal | None = None
     floor_amount: int | None = None
+    # Of the destination: it is paid until there is so much.
+    target_balance: int | None = None
     min_balance: int | None = None
     salary: Salary | None = None
     frequency: str = ""
@@ -106,6 +109,8 @@ class NewRecurringPayment:
     beneficiary: Beneficiary | None = None
     gateway: str = ""
     external_id: str | None = None
+    # What it is a part of; empty: nothing.
+    managed_by: str = ""
 
 
 def create_recurring_payment(
@@ -134,6 +139,7 @@ def create_recurring_payment(
             trigger=_P.Trigger.SCHEDULE if new.terms.salary is None else _P.Trigger.SALARY,
             gateway=new.gateway,
             external_id=new.external_id,
+            managed_by=new.managed_by,
             is_on_test_clock=tenant.test_clock is not None,
             created_at=now,
         )
@@ -155,6 +161,7 @@ def change_recurring_payment(
     now: dt.datetime,
     owner_id: UUID | None = None,
     as_seen: str | None = None,
+    managed_by: str = "",
 ) -> RecurringPayment:
     """
     Change the terms that are named (fields of Terms), for what comes after.
@@ -164,7 +171,7 @@ def change_recurring_payment(
     due by now is paid as it was.
 
     :raises NotFound: no such recurring payment in this tenant
-    :raises InvalidState: it has ended
+    :raises InvalidState: it has ended, or is part of something else than `managed_by` says
     :raises InvalidRequest: as create_recurring_payment
     :raises PreconditionFailed: its terms are not the ones `as_seen`
     """
@@ -172,6 +179,7 @@ def change_recurring_payment(
         payment = recurring_payment_for_update(
             tenant_id=tenant_id, payment_id=payment_id, owner_id=owner_id
         )
+        _refuse_unless_managed_by(payment, managed_by)
         refuse_unless_as_seen(str(payment.version), as_seen)
         if payment.status not in (_S.ACTIVE, _S.PAUSED):
             raise InvalidState(f"It is {payment.status}.")
@@ -216,14 +224,15 @@ def pause_recurring_payment(
     reason: str,
     now: dt.datetime,
     owner_id: UUID | None = None,
+    managed_by: str = "",
 ) -> RecurringPayment:
     """
     Have nothing paid until it is resumed; what is due and not paid yet is not paid any more.
 
     :raises NotFound: no such recurring payment in this tenant
-    :raises InvalidState: it has ended
+    :raises InvalidState: it has ended, or is part of something else than `managed_by` says
     """
-    return _stop(tenant_id, payment_id, owner_id, _S.PAUSED, reason, now)
+    return _stop(tenant_id, payment_id, owner_id, _S.PAUSED, reason, now, managed_by)
 
 
 def cancel_recurring_payment(
@@ -233,14 +242,16 @@ def cancel_recurring_payment(
     reason: str,
     now: dt.datetime,
     owner_id: UUID | None = None,
+    managed_by: str = "",
 ) -> RecurringPayment:
     """
     Have nothing paid any more.
 
     :raises NotFound: no such recurring payment in this tenant
-    :raises InvalidState: it has ended otherwise
+    :raises InvalidState: it has ended otherwise, or is part of something else than `managed_by`
+        says
     """
-    return _stop(tenant_id, payment_id, owner_id, _S.CANCELLED, reason, now)
+    return _stop(tenant_id, payment_id, owner_id, _S.CANCELLED, reason, now, managed_by)
 
 
 def resume_recurring_payment(
@@ -250,17 +261,19 @@ def resume_recurring_payment(
     now: dt.datetime,
     reason: str = "",
     owner_id: UUID | None = None,
+    managed_by: str = "",
 ) -> RecurringPayment:
     """
     Go on with the next date from now; those that the pause has passed are not paid.
 
     :raises NotFound: no such recurring payment in this tenant
-    :raises InvalidState: it is not paused
+    :raises InvalidState: it is not paused, or is part of something else than `managed_by` says
     """
     with transaction.atomic():
         payment = recurring_payment_for_update(
             tenant_id=tenant_id, payment_id=payment_id, owner_id=owner_id
         )
+        _refuse_unless_managed_by(payment, managed_by)
         if payment.status == _S.ACTIVE:
             return payment
         if payment.status != _S.PAUSED:
@@ -282,15 +295,20 @@ def resume_recurring_payment(
     return payment
 
 
+def note_end(*, payment_id: UUID) -> None:
+    """Have it be known that whoever manages the payment has seen to its end."""
+    _P.objects.filter(pk=payment_id).update(is_end_noted=True)
+
+
 def preview(payment: RecurringPayment, *, count: int) -> list[Occurrence]:
-    """Return the next dates on which it will run, at most `count`; none of one by salary."""
+    """Return the next dates on which it will run, `count` at most; none of one by salary."""
     if payment.trigger == _P.Trigger.SALARY or payment.next_run_at is None:
         return []
     own_days = days_of(payment.tenant_id)
     coming = occurrences(
         payment, own_days, number=payment.next_number, nominal=payment.next_nominal_date
     )
-    return list(islice(coming, min(count, PREVIEW_MAX)))
+    return list(islice(coming, count))
 
 
 # What the n-th date is counted by.
@@ -304,11 +322,13 @@ def _stop(
     status: RecurringPayment.Status,
     reason: str,
     now: dt.datetime,
+    managed_by: str,
 ) -> RecurringPayment:
     with transaction.atomic():
         payment = recurring_payment_for_update(
             tenant_id=tenant_id, payment_id=payment_id, owner_id=owner_id
         )
+        _refuse_unless_managed_by(payment, managed_by)
         if payment.status == status:
             return payment
         if payment.status not in (_S.ACTIVE, _S.PAUSED):
@@ -328,6 +348,12 @@ def _stop(
             reason=reason,
         )
     return payment
+
+
+def _refuse_unless_managed_by(payment: RecurringPayment, manager: str) -> None:
+    if payment.managed_by != manager:
+        what = payment.managed_by.replace("_", " ")
+        raise InvalidState(f"It is part of a {what}: change that.")
 
 
 def _account(payment: RecurringPayment, account_id: UUID, owner_id: UUID | None) -> Account:
@@ -438,11 +464,20 @@ def _set_amount(payment: RecurringPayment, terms: Terms) -> None:
         raise InvalidRequest("Above 0, at most 100.", field="percent")
     if terms.percent is not None and terms.percent != round(terms.percent, 4):
         raise InvalidRequest("At most four decimal places.", field="percent")
+    if terms.target_balance is not None and not (
+        terms.amount_type == _P.AmountType.FIXED
+        and payment.kind == _P.Kind.INTERNAL
+        and 0 < terms.target_balance <= BALANCE_MAX
+    ):
+        raise InvalidRequest(
+            "Above 0, of a fixed amount to an account here.", field="target_balance"
+        )
     if terms.floor_amount is not None and not 0 <= terms.floor_amount <= AMOUNT_MAX:
         raise InvalidRequest(f"From 0 to {AMOUNT_MAX} minor units.", field="floor_amount")
     payment.amount_type = terms.amount_type
     payment.amount, payment.percent = terms.amount, terms.percent
     payment.floor_amount, payment.min_balance = terms.floor_amount, terms.min_balance
+    payment.target_balance = terms.target_balance
 
 
 def _set_salary(payment: RecurringPayment, salary: Salary | None) -> None:

@@ -9,7 +9,7 @@ whose lease has ended meanwhile finds its rows taken, and undoes all.
 import datetime as dt
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from uuid import UUID
@@ -206,11 +206,11 @@ def _pay_inside(chunk: Sequence[Work], lease: UUID, look: _Look) -> None:
     """Pay runs of one tenant between its accounts: one call of the posting engine."""
     tenant_id, now = chunk[0].payment.tenant_id, look.now
     with transaction.atomic():
-        own = _own_money(chunk, look) if _needs_balance(chunk[0]) else {}
+        has = _balances(chunk, look) if _needs_balance(chunk[0]) else {}
         ends: list[End] = []
         asked: list[tuple[Work, int]] = []
         for work in chunk:
-            amount = _amount(work, own)
+            amount = _amount(work, has)
             if isinstance(amount, End):
                 ends.append(amount)
             else:
@@ -222,6 +222,7 @@ def _pay_inside(chunk: Sequence[Work], lease: UUID, look: _Look) -> None:
             _after_posting(work, amount, outcome, now)
             for (work, amount), outcome in zip(asked, outcomes, strict=True)
         ]
+        _note_targets(ends)
         write_ends(tenant_id, ends, lease, now)
 
 
@@ -230,7 +231,7 @@ def _pay_outside(chunk: Sequence[Work], lease: UUID, look: _Look) -> None:
     [work] = chunk
     payment, now = work.payment, look.now
     with transaction.atomic():
-        amount = _amount(work, _own_money(chunk, look) if _needs_balance(work) else {})
+        amount = _amount(work, _balances(chunk, look) if _needs_balance(work) else {})
         if isinstance(amount, End):
             write_ends(payment.tenant_id, [amount], lease, now)
             return
@@ -285,13 +286,31 @@ def _put_off(work: Work, lease: UUID, now: dt.datetime, fault: Exception) -> Non
 
 def _needs_balance(work: Work) -> bool:
     payment = work.payment
-    return payment.min_balance is not None or payment.amount_type == _P.AmountType.SWEEP
+    return (
+        payment.min_balance is not None
+        or payment.target_balance is not None
+        or payment.amount_type == _P.AmountType.SWEEP
+        or payment.on_insufficient_funds == _P.OnInsufficientFunds.PARTIAL
+    )
 
 
-def _own_money(chunk: Sequence[Work], look: _Look) -> dict[UUID, int]:
+@dataclass(slots=True)
+class _Balance:
+    """What an account has, in minor units, as the runs before this one leave it."""
+
+    balance: int
+    held: int
+
+    @property
+    def own(self) -> int:
+        """Without holds, and without what it might overdraw."""
+        return self.balance - self.held
+
+
+def _balances(chunk: Sequence[Work], look: _Look) -> dict[UUID, _Balance]:
     """
-    Return what the sources have of their own, in minor units: without holds, and without what they
-    might overdraw. Locks them, and what else the postings lock in the same go: in their order.
+    Return what the sources and destinations have. Locks them, and what else the postings lock in
+    the same go: in their order.
     """
     payment = chunk[0].payment
     ids: set[UUID] = set()
@@ -309,24 +328,61 @@ def _own_money(chunk: Sequence[Work], look: _Look) -> dict[UUID, int]:
             )
         )
     locked = accounts_for_update(tenant_id=payment.tenant_id, account_ids=sorted(ids))
-    return {id_: account.balance - account.held for id_, account in locked.items()}
+    return {id_: _Balance(account.balance, account.held) for id_, account in locked.items()}
 
 
-def _amount(work: Work, own: dict[UUID, int]) -> "int | End":
+def _amount(work: Work, balances: dict[UUID, _Balance]) -> "int | End":
     """Return how much a run pays, or how it ends where it pays nothing; notes what it takes."""
     payment = work.payment
     amount = (work.amount if work.amount is not None else payment.amount) or 0
     if not _needs_balance(work):
         return amount
-    has = own.get(payment.source_account_id, 0)
-    if payment.min_balance is not None and has <= payment.min_balance:
+    nothing = _Balance(0, 0)
+    source = balances.get(payment.source_account_id, nothing)
+    # Outside of the ledger there is none, and no target either.
+    destination = balances.get(payment.destination_account_id or work.id, nothing)
+    if payment.min_balance is not None and source.own <= payment.min_balance:
         return End(work, _S.SKIPPED, code="balance_too_low", is_attempt=False)
     if payment.amount_type == _P.AmountType.SWEEP:
-        amount = has - (payment.floor_amount or 0)
+        amount = source.own - (payment.floor_amount or 0)
         if amount <= 0:
             return End(work, _S.SKIPPED, code="nothing_to_sweep", is_attempt=False)
-    own[payment.source_account_id] = has - amount
+    if payment.target_balance is not None:
+        amount = min(amount, payment.target_balance - destination.balance)
+        if amount <= 0:
+            return End(
+                work, _S.SKIPPED, code="target_reached", is_attempt=False, reaches_target=True
+            )
+    if payment.on_insufficient_funds == _P.OnInsufficientFunds.PARTIAL:
+        if source.own <= 0:
+            return End(work, _S.SKIPPED, amount, code=InsufficientFunds.code)
+        amount = min(amount, source.own)
+    source.balance -= amount
+    destination.balance += amount
     return amount
+
+
+def _note_targets(ends: Iterable[End]) -> None:
+    """Have the payments complete whose destination has by now what it was to have."""
+    paid = [
+        end
+        for end in ends
+        if end.status == _S.SUCCEEDED and end.work.payment.target_balance is not None
+    ]
+    if not paid:
+        return
+    ids = [end.work.payment.destination_account_id for end in paid]
+    # As the posting has left them; their locks are ours.
+    balances = dict(
+        Account.objects.filter(pk__in=[each for each in ids if each is not None]).values_list(
+            "pk", "balance"
+        )
+    )
+    for end in paid:
+        payment = end.work.payment
+        target, destination_id = payment.target_balance, payment.destination_account_id
+        if target is not None and destination_id is not None:
+            end.reaches_target = balances[destination_id] >= target
 
 
 def _posting(work: Work, amount: int, now: dt.datetime) -> Posting:
@@ -377,7 +433,7 @@ def _after_refusal(work: Work, amount: int, refusal: DomainError, now: dt.dateti
     end = End(work, _S.FAILED, amount, code=refusal.code, detail=str(refusal.detail)[:300])
     if refusal.code in ENDS or refusal.code in PAUSES:
         return end
-    is_skipped = payment.on_insufficient_funds == _P.OnInsufficientFunds.SKIP
+    is_skipped = payment.on_insufficient_funds != _P.OnInsufficientFunds.RETRY
     if is_skipped and refusal.code == InsufficientFunds.code:
         end.status = _S.SKIPPED
         return end

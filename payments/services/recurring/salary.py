@@ -43,6 +43,7 @@ _NO_SALARY = frozenset(
     {
         *("reversal", "refund", "refund_return", "payout_return", "chargeback"),
         *("recurring_payment", "interest", "credit_note", "credit_use"),
+        *("savings_deposit", "savings_withdrawal"),
     }
 )
 

@@ -5,7 +5,7 @@ Whoever comes here has the payment locked, and locks its runs after it.
 """
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from uuid import UUID
 
 import structlog
@@ -66,6 +66,25 @@ def complete_ended(payment_ids: Iterable[UUID], now: dt.datetime) -> None:
             before={"status": _P.Status.ACTIVE.value},
             after={"status": _P.Status.COMPLETED.value},
         )
+
+
+def stop_at_target(payment_ids: Collection[UUID], now: dt.datetime) -> None:
+    """Have nothing come any more of payments, locked by the caller, whose target is reached."""
+    if not payment_ids:
+        return
+    _P.objects.filter(pk__in=payment_ids, status=_P.Status.ACTIVE).update(
+        next_nominal_date=None, next_date=None, next_run_at=None
+    )
+    RecurringRun.objects.filter(
+        recurring_payment_id__in=payment_ids, status__in=(_S.DUE, _S.RETRYING)
+    ).update(
+        status=_S.CANCELLED,
+        error_code="target_reached",
+        next_attempt_at=None,
+        lease=None,
+        leased_until=None,
+        ended_at=now,
+    )
 
 
 def set_aside(payment: RecurringPayment, fault: Exception, now: dt.datetime) -> None:

@@ -1,0 +1,120 @@
+"""Reads of savings plans, scoped to a tenant and, for a customer, to what is theirs."""
+
+from datetime import date
+from decimal import Decimal
+from uuid import UUID
+
+from django.db.models import Q, QuerySet, Sum
+
+from core.errors import NotFound
+from payments.models import RecurringRun
+from payments.queries import runs_of
+from savings.models import EarlyRelease, InterestAccrual, InterestPosting, SavingsPlan
+
+_NO_PLAN = "No such savings plan."
+_PAUSED = Q(status="active", recurring_payment__status="paused")
+
+
+def plans_of(*, tenant_id: UUID, owner_id: UUID | None = None) -> QuerySet[SavingsPlan]:
+    """Return the tenant's plans, of the owner's if one is given, with what shows their state."""
+    found = SavingsPlan.objects.filter(tenant_id=tenant_id)
+    if owner_id is not None:
+        found = found.filter(owner_id=owner_id)
+    return found.select_related("plan_account", "recurring_payment")
+
+
+def in_state(plans: QuerySet[SavingsPlan], state: str) -> QuerySet[SavingsPlan]:
+    """Return those in the state that people see: `paused` is one whose payment is."""
+    if state == "paused":
+        return plans.filter(_PAUSED)
+    found = plans.filter(status=state)
+    # Not by exclude: what has no recurring payment is not paused.
+    return found.filter(~_PAUSED) if state == SavingsPlan.Status.ACTIVE else found
+
+
+def state_of(plan: SavingsPlan) -> str:
+    """Return the plan's status as people see it: `paused` where nothing is put aside for now."""
+    payment = plan.recurring_payment
+    if plan.status == SavingsPlan.Status.ACTIVE and payment is not None:
+        return "paused" if payment.status == "paused" else "active"
+    return str(plan.status)
+
+
+def plan_of(*, tenant_id: UUID, plan_id: UUID, owner_id: UUID | None = None) -> SavingsPlan:
+    """
+    Return the plan.
+
+    :raises NotFound: unknown, another tenant's, or not the owner's
+    """
+    plan = plans_of(tenant_id=tenant_id, owner_id=owner_id).filter(pk=plan_id).first()
+    if plan is None:
+        raise NotFound(_NO_PLAN)
+    return plan
+
+
+def plan_for_update(*, tenant_id: UUID, plan_id: UUID, owner_id: UUID | None = None) -> SavingsPlan:
+    """
+    Return the plan, locked until the transaction ends: before its accounts and its payment.
+
+    :raises NotFound: unknown, another tenant's, or not the owner's
+    """
+    found = SavingsPlan.objects.filter(tenant_id=tenant_id, pk=plan_id)
+    if owner_id is not None:
+        found = found.filter(owner_id=owner_id)
+    locked = found.select_for_update(no_key=True, of=("self",)).select_related("tenant").first()
+    if locked is None:
+        raise NotFound(_NO_PLAN)
+    return locked
+
+
+def plan_runs(plan: SavingsPlan) -> QuerySet[RecurringRun]:
+    """Return the runs of the plan's recurring payment; none of a locked one."""
+    if plan.recurring_payment is None:
+        return RecurringRun.objects.none()
+    return runs_of(plan.recurring_payment)
+
+
+def postings_of(plan: SavingsPlan) -> QuerySet[InterestPosting]:
+    return InterestPosting.objects.filter(plan=plan)
+
+
+def accruals_of(plan: SavingsPlan, *, first: date, last: date) -> QuerySet[InterestAccrual]:
+    """Return what each day from the first to the last has earned, in order."""
+    return InterestAccrual.objects.filter(plan=plan, date__range=(first, last)).order_by("date")
+
+
+def interest_in_waiting(plan: SavingsPlan) -> Decimal:
+    """Return what was accrued, and carried on, and is not posted yet: in minor units."""
+    last = postings_of(plan).order_by("-period_to").first()
+    accruals = InterestAccrual.objects.filter(plan=plan)
+    if last is not None:
+        accruals = accruals.filter(date__gt=last.period_to)
+    accrued = accruals.aggregate(sum=Sum("amount"))["sum"] or Decimal(0)
+    return Decimal(accrued) + (last.carried_out if last is not None else Decimal(0))
+
+
+def interest_totals(plan: SavingsPlan) -> tuple[int, int]:
+    """Return the interest that was posted, before tax, and the tax on it: in minor units."""
+    sums = postings_of(plan).aggregate(amount=Sum("amount"), tax=Sum("tax"))
+    return int(sums["amount"] or 0), int(sums["tax"] or 0)
+
+
+def releases_of(
+    *, tenant_id: UUID, plan_id: UUID | None = None, owner_id: UUID | None = None
+) -> QuerySet[EarlyRelease]:
+    found = EarlyRelease.objects.filter(tenant_id=tenant_id).select_related("plan")
+    if owner_id is not None:
+        found = found.filter(plan__owner_id=owner_id)
+    return found if plan_id is None else found.filter(plan_id=plan_id)
+
+
+def release_of(*, tenant_id: UUID, release_id: UUID) -> EarlyRelease:
+    """
+    Return the early release.
+
+    :raises NotFound: unknown, or another tenant's
+    """
+    found = releases_of(tenant_id=tenant_id).filter(pk=release_id).first()
+    if found is None:
+        raise NotFound("No such early release.")
+    return found

@@ -1,0 +1,121 @@
+"""What tests of savings plans are made of, and what they are held against."""
+
+import datetime as dt
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal, localcontext
+from typing import Any
+
+from accounts.models import Account
+from core.caller import Caller, calling
+from identity.models import Tenant
+from savings.models import EarlyRelease, SavingsPlan
+from savings.services import NewPlan, approve_release, create_plan, keep_plans, request_release
+
+_TWELVE = Decimal("0.000000000001")
+
+
+def auto_plan(source: Account, *, now: dt.datetime, **new: Any) -> SavingsPlan:
+    """Put 100 aside on each 1st, until there are 1,200; unless told otherwise."""
+    values: dict[str, Any] = {"amount": 100, "day_of_month": 1, **new}
+    if not {"target_amount", "months"} & values.keys():
+        values["target_amount"] = 1_200
+    return _plan(source, "auto_withdraw", now, values)
+
+
+def locked_plan(
+    source: Account, unlock_date: dt.date, *, now: dt.datetime, **new: Any
+) -> SavingsPlan:
+    """Lock 1,000 until the date, unless told otherwise."""
+    return _plan(source, "date_locked", now, {"amount": 1_000, "unlock_date": unlock_date, **new})
+
+
+def _plan(source: Account, kind: str, now: dt.datetime, new: dict[str, Any]) -> SavingsPlan:
+    return create_plan(
+        tenant_id=source.tenant_id,
+        new=NewPlan(
+            **{
+                "kind": kind,
+                "name": "Holiday",
+                "source_account_id": source.pk,
+                "currency": source.currency,
+                **new,
+            }
+        ),
+        now=now,
+    )
+
+
+def keep(now: dt.datetime, *, tenant: Tenant | None = None) -> int:
+    """Do what is due for plans at the moment."""
+    return keep_plans(now=now, limit=10_000, tenant_id=None if tenant is None else tenant.pk)
+
+
+def again(plan: SavingsPlan) -> SavingsPlan:
+    return SavingsPlan.objects.select_related("plan_account", "recurring_payment").get(pk=plan.pk)
+
+
+def saved(plan: SavingsPlan) -> int:
+    """Return what the plan's account has."""
+    return Account.objects.values_list("balance", flat=True).get(pk=plan.plan_account_id)
+
+
+def released(plan: SavingsPlan, now: dt.datetime) -> EarlyRelease:
+    """Have two people agree that a locked plan is paid out."""
+    with calling(Caller("user:one")):
+        release = request_release(
+            tenant_id=plan.tenant_id, plan_id=plan.pk, reason="Hospital", now=now
+        )
+    with calling(Caller("user:two")):
+        return approve_release(
+            tenant_id=plan.tenant_id, release_id=release.pk, reason="Seen", now=now
+        )
+
+
+@dataclass
+class Reckoning:
+    """
+    A plan's interest straight from the formula, with what the ledger was told by hand.
+
+    balance x rate x days / basis a day, to twelve decimals; posted as the sum, rounded half to
+    even, with what is left carried on; tax rounded down. Shares nothing with what it checks.
+    """
+
+    rate_bps: int
+    day_count: str = "act_365f"
+    tax_bps: int = 0
+    balance: int = 0
+    waiting: Decimal = Decimal(0)
+    interest: int = 0
+    tax: int = 0
+
+    def earn(self, day: dt.date) -> None:
+        """End the day."""
+        if self.day_count == "act_365f":
+            days, year = 1, 365
+        else:
+            days, year = _thirty(day + dt.timedelta(days=1)) - _thirty(day), 360
+        with localcontext(prec=80):
+            earned = Decimal(max(self.balance, 0)) * self.rate_bps * days / 10_000 / year
+            self.waiting += earned.quantize(_TWELVE, ROUND_HALF_UP)
+
+    def post(self) -> None:
+        with localcontext(prec=80):
+            amount = max(0, int(self.waiting.quantize(Decimal(1), ROUND_HALF_EVEN)))
+            self.waiting -= amount
+        tax = amount * self.tax_bps // 10_000
+        self.balance += amount - tax
+        self.interest += amount
+        self.tax += tax
+
+
+def days(first: dt.date, last: dt.date) -> Iterable[dt.date]:
+    """Yield the days, both included."""
+    while first <= last:
+        yield first
+        first += dt.timedelta(days=1)
+
+
+def _thirty(day: dt.date) -> int:
+    # 30E/360: the 31st counts as the 30th.
+    return 360 * day.year + 30 * day.month + (30 if day.day == 31 else day.day)
