@@ -19,6 +19,8 @@ class DomainError(Exception):
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
         self.detail = detail
+        # What else the answer says, by name.
+        self.members: dict[str, str] = {}
 
 
 class NotFound(DomainError):

@@ -63,6 +63,11 @@ class Permission(StrEnum):
     VIEW_REPORTS = "reports.view"
     VIEW_RECURRING_PAYMENTS = "recurring_payments.view"
     MANAGE_RECURRING_PAYMENTS = "recurring_payments.manage"
+    VIEW_SAVINGS_PLANS = "savings_plans.view"
+    MANAGE_SAVINGS_PLANS = "savings_plans.manage"
+    SET_SAVINGS_RATES = "savings_plans.set_rates"
+    REQUEST_EARLY_RELEASE = "savings_plans.request_release"
+    DECIDE_EARLY_RELEASE = "savings_plans.decide_release"
     VIEW_CALENDAR = "calendar.view"
     MANAGE_CALENDAR = "calendar.manage"
     VIEW_GATEWAYS = "gateways.view"
@@ -141,6 +146,21 @@ RULES: dict[Permission, Rule] = {
         "make, change, pause and cancel recurring payments",
         Scope.WRITE,
         _STAFF | {Role.CUSTOMER},
+    ),
+    _P.VIEW_SAVINGS_PLANS: Rule("see savings plans and their interest", Scope.READ, _EVERYBODY),
+    _P.MANAGE_SAVINGS_PLANS: Rule(
+        "make, change, fill, empty, renew and close savings plans",
+        Scope.WRITE,
+        _STAFF | {Role.CUSTOMER},
+    ),
+    _P.SET_SAVINGS_RATES: Rule(
+        "say what interest a savings plan bears, and what tax is withheld", Scope.WRITE, _STAFF
+    ),
+    _P.REQUEST_EARLY_RELEASE: Rule(
+        "ask for the early release of a locked savings plan (people alone)", Scope.ADMIN, _STAFF
+    ),
+    _P.DECIDE_EARLY_RELEASE: Rule(
+        "decide on it, if somebody else has asked (people alone)", Scope.ADMIN, _SUPERVISORS
     ),
     _P.VIEW_CALENDAR: Rule("see the bank's own holidays", Scope.READ, _SEEING_STAFF),
     _P.MANAGE_CALENDAR: Rule(

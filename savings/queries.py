@@ -9,6 +9,7 @@ from django.db.models import Q, QuerySet, Sum
 from core.errors import NotFound
 from payments.models import RecurringRun
 from payments.queries import runs_of
+from savings.errors import SavingsPlanLocked
 from savings.models import EarlyRelease, InterestAccrual, InterestPosting, SavingsPlan
 
 _NO_PLAN = "No such savings plan."
@@ -50,6 +51,19 @@ def plan_of(*, tenant_id: UUID, plan_id: UUID, owner_id: UUID | None = None) -> 
     if plan is None:
         raise NotFound(_NO_PLAN)
     return plan
+
+
+def lock_of_account(tenant_id: UUID, account_id: UUID) -> SavingsPlanLocked | None:
+    """Return why the account is locked for debits, if a plan is the reason."""
+    plan = SavingsPlan.objects.filter(
+        tenant_id=tenant_id,
+        plan_account_id=account_id,
+        kind=SavingsPlan.Kind.DATE_LOCKED,
+        status=SavingsPlan.Status.ACTIVE,
+    ).first()
+    if plan is None or plan.unlock_date is None:
+        return None
+    return SavingsPlanLocked(plan.unlock_date)
 
 
 def plan_for_update(*, tenant_id: UUID, plan_id: UUID, owner_id: UUID | None = None) -> SavingsPlan:

@@ -162,6 +162,7 @@ def _refused(request: HttpRequest, refusal: DomainError) -> Response:
     body = problem(
         request, refusal.http_status, refusal.code, refusal.title, refusal.detail, errors
     )
+    body.update(refusal.members)
     headers: dict[str, str] = {}
     if isinstance(refusal, RateLimited):
         headers["Retry-After"] = str(refusal.retry_after_s)

@@ -68,6 +68,11 @@ _PROBLEM = {
         "code": {"type": "string", "description": "Stable; see the error table."},
         "errors": FIELD_ERRORS,
         "request_id": {"type": "string"},
+        "unlock_date": {
+            "type": "string",
+            "format": "date",
+            "description": "With `savings_plan_locked`: from when on the money may be had.",
+        },
     },
 }
 

@@ -9,6 +9,7 @@ from ledger.services.holds import (
     release_hold,
 )
 from ledger.services.journals import post_journal, reverse_transaction
+from ledger.services.locks import explain_locks
 from ledger.services.posting import (
     BATCH_MAX,
     LEGS_MAX,
@@ -32,6 +33,7 @@ __all__ = [
     "Posting",
     "capture_hold",
     "expire_due_holds",
+    "explain_locks",
     "place_hold",
     "post",
     "post_journal",

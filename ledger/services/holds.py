@@ -24,13 +24,13 @@ from ledger import queries
 from ledger.errors import (
     AccountClosed,
     AccountFrozen,
-    AccountLocked,
     CaptureExceedsHold,
     CurrencyMismatch,
     HoldNotActive,
     InsufficientFunds,
 )
 from ledger.models import Hold, Transaction
+from ledger.services.locks import lock_refusal
 from ledger.services.posting import Leg, PostedTransaction, Posting, post_one
 
 _KEY_TAKEN = "hold_idempotency_key_unique"
@@ -222,7 +222,7 @@ def _refuse_unless_covered(account: Account, amount: Money, now: datetime) -> No
     if account.currency != amount.currency:
         raise CurrencyMismatch(f"Account {account.pk} is in {account.currency}.")
     if account.debit_locked_until is not None and account.debit_locked_until > now:
-        raise AccountLocked(f"Account {account.pk} takes no debits for now.")
+        raise lock_refusal(account.tenant_id, account.pk)
     if account.available is not None and account.available < amount.minor_units:
         raise InsufficientFunds(f"Account {account.pk} has {account.available} available.")
 

@@ -18,8 +18,9 @@ from core.caller import current_caller
 from core.database import refusing, repeating, sql_array, sql_text_array
 from core.errors import DomainError, InvalidRequest, PayloadTooLarge
 from core.ids import new_id
-from ledger.errors import BY_REFUSAL, AlreadyReversed, Unbalanced
+from ledger.errors import BY_REFUSAL, AccountLocked, AlreadyReversed, Unbalanced
 from ledger.models import Entry
+from ledger.services.locks import lock_refusal
 
 # Legs of one posting; the table keeps the same limit.
 LEGS_MAX = 100
@@ -134,6 +135,8 @@ def post_one(*, tenant_id: UUID, posting: Posting) -> PostedTransaction:
     :raises BalanceOutOfRange: a balance would pass 9·10¹⁸
     """
     [outcome] = post(tenant_id=tenant_id, postings=[posting])
+    if outcome.refusal == AccountLocked.code and outcome.account_id is not None:
+        raise lock_refusal(tenant_id, outcome.account_id)
     if outcome.refusal is not None:
         raise refusal_of(outcome)
     if outcome.transaction_id is None or outcome.booked_at is None:
