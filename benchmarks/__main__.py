@@ -10,10 +10,21 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import accounts, hordak, http, invoices, posting, reads, recurring, webhooks, world
+from benchmarks import (
+    accounts,
+    hordak,
+    http,
+    invoices,
+    posting,
+    reads,
+    recurring,
+    savings,
+    webhooks,
+    world,
+)
 from benchmarks.measuring import Result, as_json, show
 
-PARTS = "abcdefghij"
+PARTS = "abcdefghijk"
 console = Console(width=120)
 
 
@@ -58,6 +69,12 @@ def main(arguments: list[str]) -> int:
                 setting,
                 100_000 if options.quick else 1_000_000,
                 10_000 if options.quick else 100_000,
+            ),
+            "k": lambda: savings.measure(
+                setting,
+                100_000 if options.quick else 1_000_000,
+                10_000 if options.quick else 100_000,
+                2_000 if options.quick else 20_000,
             ),
         }
         for name, measure in parts.items():

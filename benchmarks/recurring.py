@@ -31,14 +31,15 @@ INSERT INTO payments_recurringpayment (
     day_of_month, rrule, time_zone, run_at, adjustment, holidays, start_date,
     on_insufficient_funds, retry_count, retry_interval_minutes, pause_after_failures, catch_up,
     max_lateness_days, status, status_reason, next_number, next_nominal_date, next_date,
-    next_run_at, consecutive_failures, is_on_test_clock, version, created_at, updated_at)
+    next_run_at, consecutive_failures, is_on_test_clock, managed_by, is_end_noted, version,
+    created_at, updated_at)
 SELECT gen_random_uuid(), %(tenant)s, 'rent', '{}', 'internal',
        (%(accounts)s::uuid[])[1 + n %% %(half)s],
        (%(accounts)s::uuid[])[1 + %(half)s + (n::bigint * 7919) %% %(half)s],
        %(currency)s, '', 'fixed', %(amount)s, 'schedule', '', 'monthly', 1,
        extract(day FROM due.at)::int, '', 'UTC', due.at::time, 'none', '',
        due.at::date, 'retry', 3, 360, 3, 'run_once', 7, 'active', '', 0,
-       due.at::date, due.at::date, due.at, 0, false, 1, now(), now()
+       due.at::date, due.at::date, due.at, 0, false, '', false, 1, now(), now()
   FROM generate_series(1, %(count)s) n,
        LATERAL (SELECT date_trunc('second', %(from)s::timestamptz
                                   + n %% 86400 * %(step)s::interval) AS at) due
@@ -166,10 +167,11 @@ def pay(share: tuple[int, dt.datetime]) -> float:
 
     count, now = share
     run_due_payments(now=now, limit=count)
-    return _resident_mb()
+    return resident_mb()
 
 
-def _resident_mb() -> float:
+def resident_mb() -> float:
+    """Return how much memory this process has, in MB."""
     status: Any = dict(
         line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines()
     )

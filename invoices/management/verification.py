@@ -10,9 +10,9 @@ from django.db import connection, transaction
 
 from accounts.models import Account
 from invoices.services.figures import wrong_figures
+from ledger.management.comparing import OF_TENANT, collect, count_rows
 from ledger.management.verification import Difference, Findings
 
-_FETCHED_ROWS = 1_000
 # What invoices post. Anything else on these accounts is a bookkeeper's, or another app's: fees.
 _OURS = [
     "invoice",
@@ -24,7 +24,6 @@ _OURS = [
     "refund_return",
     "chargeback",
 ]
-_TENANTS = "(%(tenant)s::uuid IS NULL OR tenant_id = %(tenant)s::uuid)"
 
 # By tenant, currency and role: the account, its balance, and what the rows say it has. A voided or
 # expired invoice is out of the books, unless credit notes left nothing of it.
@@ -40,15 +39,15 @@ WITH claimed AS (
            FILTER (WHERE settlement_account_id IS NOT NULL) AS passed_on
     FROM (SELECT *, status NOT IN ('voided', 'expired') OR credited_amount = total_amount
                     AS is_in_books
-            FROM invoices_invoice WHERE number IS NOT NULL AND {_TENANTS}) i
+            FROM invoices_invoice WHERE number IS NOT NULL AND {OF_TENANT}) i
    GROUP BY tenant_id, currency
 ), noted AS (
   SELECT tenant_id, currency, sum(net_amount) AS revenue, sum(tax_amount) AS tax,
          sum(service_fee_amount) AS fees
-    FROM invoices_creditnote WHERE {_TENANTS} GROUP BY tenant_id, currency
+    FROM invoices_creditnote WHERE {OF_TENANT} GROUP BY tenant_id, currency
 ), kept AS (
   SELECT tenant_id, currency, sum(amount::numeric - used_amount) AS credit
-    FROM invoices_credit WHERE {_TENANTS} GROUP BY tenant_id, currency
+    FROM invoices_credit WHERE {OF_TENANT} GROUP BY tenant_id, currency
 ), wanted AS (
   SELECT tenant_id, currency, role, amount
     FROM claimed
@@ -64,7 +63,7 @@ WITH claimed AS (
 ), had AS (
   SELECT tenant_id, currency, role, id, balance FROM accounts_account
    WHERE role IN ('receivable', 'revenue', 'tax', 'fees', 'customer_credit', 'passed_on')
-     AND {_TENANTS}
+     AND {OF_TENANT}
 )
 SELECT tenant_id, currency, role, had.id, coalesce(had.balance, 0), coalesce(wanted.amount, 0)
   FROM wanted FULL JOIN had USING (tenant_id, currency, role)
@@ -86,9 +85,9 @@ SELECT coalesce(sum(e.amount), 0)
 _SERIES = f"""
 WITH given AS (
   SELECT tenant_id, 'INV' AS kind, number FROM invoices_invoice
-   WHERE number IS NOT NULL AND {_TENANTS}
+   WHERE number IS NOT NULL AND {OF_TENANT}
   UNION ALL
-  SELECT tenant_id, 'CN', number FROM invoices_creditnote WHERE {_TENANTS}
+  SELECT tenant_id, 'CN', number FROM invoices_creditnote WHERE {OF_TENANT}
 ), counted AS (
   SELECT tenant_id, kind, parts[1]::int AS year, count(*) AS numbers,
          count(DISTINCT number) AS different, max(parts[2]::int) AS highest
@@ -106,7 +105,7 @@ SELECT tenant_id, kind, year, array_remove(ARRAY[
          THEN 'has come to ' || coalesce(s.last, 0) || ', the highest number is '
               || coalesce(highest, 0) END
   ], NULL)
-  FROM counted FULL JOIN (SELECT * FROM invoices_numberseries WHERE {_TENANTS}) s
+  FROM counted FULL JOIN (SELECT * FROM invoices_numberseries WHERE {OF_TENANT}) s
  USING (tenant_id, kind, year)
 """  # noqa: S608 - put together from constants
 # What triggers keep at each commit, for all rows at once.
@@ -133,41 +132,41 @@ SELECT tenant_id, number, faults FROM (
     CASE WHEN i.subtotal_amount <> l.subtotal OR i.total_tax_amount <> l.tax OR l.tax IS NULL
          THEN 'its lines are not all of it' END
   ], NULL) AS faults
-    FROM (SELECT * FROM invoices_invoice WHERE {_TENANTS}) i
+    FROM (SELECT * FROM invoices_invoice WHERE {OF_TENANT}) i
     LEFT JOIN (SELECT invoice_id, sum(applied_amount - reversed_amount) AS paid,
                       sum(refunded_amount) AS refunded
-                 FROM invoices_receipt WHERE {_TENANTS} GROUP BY 1) r ON r.invoice_id = i.id
+                 FROM invoices_receipt WHERE {OF_TENANT} GROUP BY 1) r ON r.invoice_id = i.id
     LEFT JOIN (SELECT invoice_id, sum(amount) AS credited, sum(refund_amount) AS refunded
-                 FROM invoices_creditnote WHERE {_TENANTS} GROUP BY 1) n ON n.invoice_id = i.id
+                 FROM invoices_creditnote WHERE {OF_TENANT} GROUP BY 1) n ON n.invoice_id = i.id
     LEFT JOIN (SELECT invoice_id, sum(amount) AS overpaid
-                 FROM invoices_credit WHERE {_TENANTS} GROUP BY 1) c ON c.invoice_id = i.id
+                 FROM invoices_credit WHERE {OF_TENANT} GROUP BY 1) c ON c.invoice_id = i.id
     LEFT JOIN (SELECT invoice_id, sum(amount) AS total, sum(paid_amount) AS paid,
                       sum(credited_amount) AS credited
-                 FROM invoices_installment WHERE {_TENANTS} GROUP BY 1) p ON p.invoice_id = i.id
+                 FROM invoices_installment WHERE {OF_TENANT} GROUP BY 1) p ON p.invoice_id = i.id
     LEFT JOIN (SELECT invoice_id, sum(subtotal_amount) AS subtotal, sum(tax_amount) AS tax
-                 FROM invoices_lineitem WHERE {_TENANTS} GROUP BY 1) l ON l.invoice_id = i.id
+                 FROM invoices_lineitem WHERE {OF_TENANT} GROUP BY 1) l ON l.invoice_id = i.id
 ) i WHERE faults <> '{{}}'
 """  # noqa: S608 - put together from constants
 _CREDITS = f"""
 SELECT c.tenant_id, c.id::text,
        ARRAY['used ' || c.used_amount || ', its uses say ' || coalesce(u.used, 0)]
-  FROM (SELECT * FROM invoices_credit WHERE {_TENANTS}) c
+  FROM (SELECT * FROM invoices_credit WHERE {OF_TENANT}) c
   LEFT JOIN (SELECT credit_id, sum(amount) FILTER (WHERE NOT is_undone) AS used
-               FROM invoices_credituse WHERE {_TENANTS} GROUP BY 1) u ON u.credit_id = c.id
+               FROM invoices_credituse WHERE {OF_TENANT} GROUP BY 1) u ON u.credit_id = c.id
  WHERE c.used_amount <> coalesce(u.used, 0)
 """  # noqa: S608 - put together from constants
 _WAYS_BACK = f"""
-WITH gone AS (SELECT * FROM invoices_creditnoterefund WHERE {_TENANTS})
+WITH gone AS (SELECT * FROM invoices_creditnoterefund WHERE {OF_TENANT})
 SELECT n.tenant_id, n.number,
        ARRAY['refunds ' || n.refund_amount || ', its ways back say ' || coalesce(g.amount, 0)]
-  FROM (SELECT * FROM invoices_creditnote WHERE {_TENANTS}) n
+  FROM (SELECT * FROM invoices_creditnote WHERE {OF_TENANT}) n
   LEFT JOIN (SELECT credit_note_id, sum(amount) AS amount FROM gone GROUP BY 1) g
     ON g.credit_note_id = n.id
  WHERE n.refund_amount <> coalesce(g.amount, 0)
 UNION ALL
 SELECT r.tenant_id, 'receipt ' || r.id,
        ARRAY['refunded ' || r.refunded_amount || ', its ways back say ' || coalesce(g.amount, 0)]
-  FROM (SELECT * FROM invoices_receipt WHERE {_TENANTS}) r
+  FROM (SELECT * FROM invoices_receipt WHERE {OF_TENANT}) r
   LEFT JOIN (SELECT receipt_id, sum(amount) AS amount FROM gone GROUP BY 1) g
     ON g.receipt_id = r.id
  WHERE r.refunded_amount <> coalesce(g.amount, 0)
@@ -188,11 +187,11 @@ def verify(*, limit: int, tenant_id: UUID | None = None) -> Findings:
         cursor.execute("SET LOCAL statement_timeout = 0")
         _verify_books(cursor, tenant_id, findings)
         for kind, name, table, statement in _ROWS:
-            findings.checked[name] = _count(cursor, table, tenant_id)
-            _collect(kind, statement, tenant_id, findings)
-        findings.checked["number series"] = _count(cursor, "invoices_numberseries", tenant_id)
+            findings.checked[name] = count_rows(cursor, table, tenant_id)
+            collect(kind, statement, tenant_id, findings)
+        findings.checked["number series"] = count_rows(cursor, "invoices_numberseries", tenant_id)
         _verify_series(cursor, tenant_id, findings)
-        findings.checked["daily figures"] = _count(cursor, "invoices_dailyfigures", tenant_id)
+        findings.checked["daily figures"] = count_rows(cursor, "invoices_dailyfigures", tenant_id)
         for wrong in wrong_figures(tenant_id=tenant_id):
             row = f"{wrong.tenant_id} {wrong.day} {wrong.currency} {wrong.gateway}".strip()
             for name, missing in wrong.missing.items():
@@ -227,18 +226,3 @@ def _verify_series(cursor: Any, tenant_id: UUID | None, findings: Findings) -> N
         for fault in faults:
             row = f"{tenant} {kind}-{year or '?'}"
             findings.add(Difference("number series", row, fault))
-
-
-def _collect(kind: str, statement: str, tenant_id: UUID | None, findings: Findings) -> None:
-    # A cursor of the server's: where everything is wrong, not all of it is in memory at once.
-    with connection.chunked_cursor() as cursor:
-        cursor.execute(statement, {"tenant": tenant_id})
-        while rows := cursor.fetchmany(_FETCHED_ROWS):
-            for tenant, row, faults in rows:
-                for fault in faults:
-                    findings.add(Difference(kind, f"{tenant} {row}", fault))
-
-
-def _count(cursor: Any, table: str, tenant_id: UUID | None) -> int:
-    cursor.execute(f"SELECT count(*) FROM {table} WHERE {_TENANTS}", {"tenant": tenant_id})  # noqa: S608
-    return int(cursor.fetchone()[0])

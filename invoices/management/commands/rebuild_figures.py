@@ -4,8 +4,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from invoices.management.whose import add_tenant_argument, named_tenant_id
 from invoices.services.figures import rebuild_figures
+from ledger.management.comparing import add_tenant_argument, named_tenant_id
 
 
 class Command(BaseCommand):
