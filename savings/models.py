@@ -234,7 +234,9 @@ class InterestAccrual(models.Model):
     )
     tenant_id = models.UUIDField()
     date = models.DateField()
-    # At the end of the day, in minor units, by when entries were booked.
+    # When the day ended: the tenant may move to another time zone later.
+    ends_at = models.DateTimeField()
+    # At that moment, in minor units, by when entries were booked.
     balance = models.BigIntegerField()
     annual_rate_bps = models.PositiveIntegerField()
     day_count = models.CharField(max_length=8, choices=SavingsPlan.DayCount)

@@ -93,6 +93,7 @@ class Migration(migrations.Migration):
                 ('pk', models.CompositePrimaryKey('plan_id', 'date', blank=True, editable=False, primary_key=True, serialize=False)),
                 ('tenant_id', models.UUIDField()),
                 ('date', models.DateField()),
+                ('ends_at', models.DateTimeField()),
                 ('balance', models.BigIntegerField()),
                 ('annual_rate_bps', models.PositiveIntegerField()),
                 ('day_count', models.CharField(choices=[('act_365f', 'Act 365F'), ('30_360', 'Thirty 360')], max_length=8)),

@@ -208,7 +208,8 @@ BEGIN
     -- EXECUTE: planned for how many they are. A plan that is kept is that of the first statement.
     EXECUTE $query$
         SELECT count(*)
-          FROM (SELECT n.plan_id, n.tenant_id, min(n.date) AS first, max(n.date) AS last, count(*) AS days
+          FROM (SELECT n.plan_id, n.tenant_id, min(n.date) AS first, max(n.date) AS last,
+                       max(n.ends_at) AS ends_at, count(*) AS days
                   FROM new_rows n GROUP BY n.plan_id, n.tenant_id) n
           LEFT JOIN savings_savingsplan p ON p.id = n.plan_id AND p.tenant_id = n.tenant_id
           LEFT JOIN identity_tenant t ON t.id = n.tenant_id
@@ -216,8 +217,7 @@ BEGIN
                 AND (n.first = p.interest_from
                      OR EXISTS (SELECT FROM savings_interestaccrual b
                                  WHERE b.plan_id = n.plan_id AND b.date = n.first - 1))
-                AND ((n.last + 1)::timestamp AT TIME ZONE t.time_zone) - interval '1 hour'
-                    <= coalesce(t.test_clock, clock_timestamp())
+                AND n.ends_at <= coalesce(t.test_clock, clock_timestamp())
                 AND NOT EXISTS (SELECT FROM savings_interestposting q
                                  WHERE q.plan_id = n.plan_id AND q.period_to >= n.first)) IS NOT TRUE
     $query$ INTO broken;

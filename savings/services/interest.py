@@ -53,11 +53,11 @@ WITH page AS MATERIALIZED (
      ORDER BY p.id LIMIT %(limit)s),
 written AS (
     INSERT INTO savings_interestaccrual (
-        plan_id, tenant_id, date, balance, annual_rate_bps, day_count, amount)
-    SELECT d.id, %(tenant_id)s, d.date, d.balance, d.annual_rate_bps, d.day_count,
+        plan_id, tenant_id, date, ends_at, balance, annual_rate_bps, day_count, amount)
+    SELECT d.id, %(tenant_id)s, d.date, d.ends_at, d.balance, d.annual_rate_bps, d.day_count,
            savings_interest(d.balance, d.annual_rate_bps, d.day_count, d.date)
       FROM (
-        SELECT p.*, day.date,
+        SELECT p.*, day.date, day.ends_at,
                CASE WHEN %(is_now)s OR a.updated_at < day.ends_at THEN a.balance
                     ELSE coalesce((SELECT e.balance_after FROM ledger_entry e
                                     WHERE e.account_id = p.plan_account_id
