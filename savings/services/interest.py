@@ -24,6 +24,7 @@ from core.calendars.zones import instant_of, zone_of
 from core.database import repeating, sql_array
 from core.idempotency import fingerprint
 from core.ids import new_id
+from core.runs import progress
 from identity.models import Tenant
 from ledger.services import Leg, Outcome, Posting, post
 from savings.models import InterestBook, InterestPosting, SavingsPlan
@@ -167,6 +168,7 @@ def keep_books(*, now: dt.datetime, tenant_id: UUID | None = None, page: int = A
                 if step is None:
                     break
                 done += step
+                progress(done=done)
             # It is done, or another has it.
             seen.add(book_id)
 
