@@ -9,7 +9,14 @@ from typing import TypeVar
 from uuid import UUID
 
 import psycopg
-from django.db import DatabaseError, IntegrityError, connection, transaction
+from django.db import (
+    DatabaseError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    connection,
+    transaction,
+)
 from django.db.models import Model, QuerySet
 
 from core.errors import DomainError
@@ -43,6 +50,11 @@ def sqlstate_of(error: DatabaseError) -> str | None:
     """Return PostgreSQL's error code (SQLSTATE); None where the server sent none."""
     cause = error.__cause__
     return cause.sqlstate if isinstance(cause, psycopg.Error) else None
+
+
+def is_gone(fault: Exception) -> bool:
+    """Whether the fault is that the database is gone: then nobody is to blame, nothing goes on."""
+    return isinstance(fault, OperationalError | InterfaceError) and not connection.is_usable()
 
 
 def sql_array(items: Sequence[str]) -> str:

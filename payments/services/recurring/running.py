@@ -15,12 +15,12 @@ from itertools import groupby
 from uuid import UUID
 
 import structlog
-from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db import connection, transaction
 
 from accounts.models import Account
 from accounts.queries import accounts_for_update
 from accounts.services import internal_account
-from core.database import repeating
+from core.database import is_gone, repeating
 from core.errors import DomainError
 from core.idempotency import fingerprint
 from core.ids import new_id
@@ -188,7 +188,7 @@ def _isolated(
             logger.info("run is another's by now", run_id=str(chunk[0].id))
             return
     except Exception as fault:
-        if isinstance(fault, OperationalError | InterfaceError) and not connection.is_usable():
+        if is_gone(fault):
             # The database is gone. What was not committed is due still.
             raise
         if len(chunk) == 1:
@@ -300,6 +300,7 @@ class _Balance:
 
     balance: int
     held: int
+    is_active: bool
 
     @property
     def own(self) -> int:
@@ -328,7 +329,12 @@ def _balances(chunk: Sequence[Work], look: _Look) -> dict[UUID, _Balance]:
             )
         )
     locked = accounts_for_update(tenant_id=payment.tenant_id, account_ids=sorted(ids))
-    return {id_: _Balance(account.balance, account.held) for id_, account in locked.items()}
+    return {id_: _balance(account) for id_, account in locked.items()}
+
+
+def _balance(account: Account) -> _Balance:
+    is_active = account.status == Account.Status.ACTIVE
+    return _Balance(account.balance, account.held, is_active)
 
 
 def _amount(work: Work, balances: dict[UUID, _Balance]) -> "int | End":
@@ -337,7 +343,7 @@ def _amount(work: Work, balances: dict[UUID, _Balance]) -> "int | End":
     amount = (work.amount if work.amount is not None else payment.amount) or 0
     if not _needs_balance(work):
         return amount
-    nothing = _Balance(0, 0)
+    nothing = _Balance(0, 0, is_active=False)
     source = balances.get(payment.source_account_id, nothing)
     # Outside of the ledger there is none, and no target either.
     destination = balances.get(payment.destination_account_id or work.id, nothing)
@@ -353,7 +359,9 @@ def _amount(work: Work, balances: dict[UUID, _Balance]) -> "int | End":
             return End(
                 work, _S.SKIPPED, code="target_reached", is_attempt=False, reaches_target=True
             )
-    if payment.on_insufficient_funds == _P.OnInsufficientFunds.PARTIAL:
+    # From one that is closed or frozen all is asked for: the refusal says so, and ends the payment.
+    is_partial = payment.on_insufficient_funds == _P.OnInsufficientFunds.PARTIAL
+    if is_partial and source.is_active:
         if source.own <= 0:
             return End(work, _S.SKIPPED, amount, code=InsufficientFunds.code)
         amount = min(amount, source.own)
@@ -364,10 +372,12 @@ def _amount(work: Work, balances: dict[UUID, _Balance]) -> "int | End":
 
 def _note_targets(ends: Iterable[End]) -> None:
     """Have the payments complete whose destination has by now what it was to have."""
+    # What was found reached too: that counted on the runs before it, and they may be refused.
     paid = [
         end
         for end in ends
-        if end.status == _S.SUCCEEDED and end.work.payment.target_balance is not None
+        if (end.status == _S.SUCCEEDED or end.reaches_target)
+        and end.work.payment.target_balance is not None
     ]
     if not paid:
         return
