@@ -328,8 +328,11 @@ class EarlyRelease(models.Model):
             models.CheckConstraint(
                 name="early_release_by_two_people",
                 condition=Q(status="requested", decided_by="", decided_at=None)
-                | Q(status__in=["approved", "rejected"], decided_at__isnull=False)
-                & ~Q(decided_by="")
+                | Q(
+                    status__in=["approved", "rejected"],
+                    decided_at__isnull=False,
+                    decided_by__startswith="user:",
+                )
                 & ~Q(decided_by=F("requested_by")),
             ),
             models.CheckConstraint(

@@ -190,7 +190,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='earlyrelease',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('decided_at', None), ('decided_by', ''), ('status', 'requested')), models.Q(('decided_at__isnull', False), ('status__in', ['approved', 'rejected']), models.Q(('decided_by', ''), _negated=True), models.Q(('decided_by', models.F('requested_by')), _negated=True)), _connector='OR'), name='early_release_by_two_people'),
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('decided_at', None), ('decided_by', ''), ('status', 'requested')), models.Q(('decided_at__isnull', False), ('decided_by__startswith', 'user:'), ('status__in', ['approved', 'rejected']), models.Q(('decided_by', models.F('requested_by')), _negated=True)), _connector='OR'), name='early_release_by_two_people'),
         ),
         migrations.AddConstraint(
             model_name='earlyrelease',

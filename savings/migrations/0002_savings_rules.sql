@@ -14,6 +14,24 @@ LANGUAGE sql STABLE AS $$
       FROM identity_tenant t WHERE t.id = p_tenant_id
 $$;
 
+-- A date to come, and the beginning of that day for the tenant. An hour off where a day begins
+-- twice, or late. Nobody gives the tenant a test clock until the transaction ends.
+CREATE FUNCTION savings_check_unlock(p_tenant_id uuid, p_date date, p_at timestamptz) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_zone text;
+BEGIN
+    SELECT t.time_zone INTO v_zone FROM identity_tenant t WHERE t.id = p_tenant_id FOR SHARE;
+    IF savings_has_come(p_tenant_id, p_at) THEN
+        PERFORM savings_break('savings_unlock_lies_ahead', 'a plan is locked until a date to come');
+    END IF;
+    IF abs(extract(epoch FROM p_at - p_date::timestamp AT TIME ZONE v_zone)) > 3600 THEN
+        PERFORM savings_break('savings_unlock_as_the_day_begins',
+                              'a plan is unlocked when its day begins for the tenant');
+    END IF;
+END
+$$;
+
 -- A plan: its accounts are its tenant's and of its currency; what it is never changes; it goes from
 -- status to status as written here; a locked one goes nowhere before its time, unless two people
 -- have agreed to it.
@@ -26,7 +44,7 @@ BEGIN
         IF NOT EXISTS (SELECT FROM accounts_account s
                          JOIN accounts_account a ON a.id = NEW.plan_account_id
                         WHERE s.id = NEW.source_account_id AND s.type <> 'internal'
-                          AND a.type = 'saving'
+                          AND a.type = 'saving' AND a.overdraft_limit = 0
                           AND s.tenant_id = NEW.tenant_id AND a.tenant_id = NEW.tenant_id
                           AND s.currency = NEW.currency AND a.currency = NEW.currency
                           AND a.owner_id IS NOT DISTINCT FROM s.owner_id
@@ -46,16 +64,16 @@ BEGIN
             PERFORM savings_break('savings_plan_has_its_payment',
                                   'its recurring payment goes from its source to its account');
         END IF;
-        IF NEW.kind = 'date_locked' AND savings_has_come(NEW.tenant_id, NEW.unlock_at) THEN
-            PERFORM savings_break('savings_unlock_lies_ahead', 'a plan is locked until a date to come');
+        IF NEW.kind = 'date_locked' THEN
+            PERFORM savings_check_unlock(NEW.tenant_id, NEW.unlock_date, NEW.unlock_at);
         END IF;
         RETURN NEW;
     END IF;
     IF (NEW.id, NEW.tenant_id, NEW.kind, NEW.source_account_id, NEW.plan_account_id,
-        NEW.recurring_payment_id, NEW.currency, NEW.owner_id, NEW.created_at)
+        NEW.recurring_payment_id, NEW.currency, NEW.owner_id, NEW.day_count, NEW.created_at)
        IS DISTINCT FROM
        (OLD.id, OLD.tenant_id, OLD.kind, OLD.source_account_id, OLD.plan_account_id,
-        OLD.recurring_payment_id, OLD.currency, OLD.owner_id, OLD.created_at) THEN
+        OLD.recurring_payment_id, OLD.currency, OLD.owner_id, OLD.day_count, OLD.created_at) THEN
         PERFORM savings_break('savings_plan_never_rewritten',
                               'a savings plan keeps its kind, accounts and currency');
     END IF;
@@ -79,9 +97,9 @@ BEGIN
                 format('the plan is locked until %s', OLD.unlock_date));
         END IF;
     END IF;
-    IF OLD.status = 'unlocked' AND NEW.status = 'active'
-       AND savings_has_come(NEW.tenant_id, NEW.unlock_at) THEN
-        PERFORM savings_break('savings_unlock_lies_ahead', 'a plan is locked until a date to come');
+    IF NEW.kind = 'date_locked' AND NEW.status = 'active'
+       AND (OLD.status <> 'active' OR (NEW.unlock_at, NEW.unlock_date) <> (OLD.unlock_at, OLD.unlock_date)) THEN
+        PERFORM savings_check_unlock(NEW.tenant_id, NEW.unlock_date, NEW.unlock_at);
     END IF;
     IF NEW.interest_from IS DISTINCT FROM OLD.interest_from AND OLD.interest_from IS NOT NULL THEN
         PERFORM savings_break('savings_interest_begins_once', 'the first day of interest never changes');
@@ -138,6 +156,12 @@ CREATE TRIGGER savings_lock_holds BEFORE UPDATE OF debit_locked_until ON account
                        AND coalesce(NEW.debit_locked_until, '-infinity') < OLD.debit_locked_until)
     EXECUTE FUNCTION savings_lock_holds();
 
+-- The posting engine takes an account's own time where the server's clock lags behind it, and an
+-- entry may say any time: a lock goes by the server's clock alone. A posting pays for one comparison.
+CREATE TRIGGER account_locked_for_debits BEFORE UPDATE OF balance ON accounts_account
+    FOR EACH ROW WHEN (NEW.balance < OLD.balance AND OLD.debit_locked_until > clock_timestamp())
+    EXECUTE FUNCTION florin_refuse('account_locked_for_debits', 'the account takes no debits for now');
+
 -- A plan's account closes after the plan: what the plan is to put in, or pays as interest, must
 -- have somewhere to go. And it does not go below zero: a plan lends nothing.
 CREATE FUNCTION savings_account_in_use() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -154,8 +178,7 @@ CREATE TRIGGER savings_account_in_use BEFORE UPDATE OF status ON accounts_accoun
     FOR EACH ROW WHEN (NEW.status = 'closed' AND OLD.status <> 'closed')
     EXECUTE FUNCTION savings_account_in_use();
 CREATE TRIGGER savings_account_without_overdraft BEFORE UPDATE OF overdraft_limit ON accounts_account
-    FOR EACH ROW WHEN (NEW.overdraft_limit > 0 AND NEW.overdraft_limit > OLD.overdraft_limit
-                       AND NEW.type = 'saving' AND NEW.status <> 'closed')
+    FOR EACH ROW WHEN (NEW.overdraft_limit IS DISTINCT FROM 0 AND NEW.status <> 'closed')
     EXECUTE FUNCTION savings_account_in_use();
 
 -- A tenant with locked plans keeps the real time: a clock that can be moved would open them.
@@ -265,12 +288,15 @@ BEGIN
                 AND (n.amount = 0
                      OR t.tenant_id = n.tenant_id AND t.type = 'interest' AND t.amount = n.amount
                         AND t.currency = p.currency
-                        AND t.idempotency_key = 'interest ' || n.plan_id || ' ' || n.period_to)
+                        AND t.idempotency_key = 'interest ' || n.plan_id || ' ' || n.period_to
+                        AND EXISTS (SELECT FROM ledger_entry e
+                                     WHERE e.transaction_id = t.id AND e.account_id = p.plan_account_id
+                                       AND e.amount = n.amount - n.tax))
                ) IS NOT TRUE
     $query$ INTO broken;
     IF broken > 0 THEN
         PERFORM savings_break('interest_posting_fits',
-            'interest is posted once, as the sum of its days, by a transaction of its amount');
+            'interest is posted once, as the sum of its days, by a transaction of its amount to the plan');
     END IF;
     RETURN NULL;
 END
@@ -297,6 +323,12 @@ END
 $$;
 CREATE TRIGGER interest_book_rules BEFORE UPDATE ON savings_interestbook
     FOR EACH ROW EXECUTE FUNCTION savings_book_rules();
+CREATE TRIGGER interest_book_never_deleted BEFORE DELETE ON savings_interestbook
+    FOR EACH STATEMENT EXECUTE FUNCTION florin_refuse(
+        'interest_book_never_deleted', 'how far interest was worked out is kept');
+CREATE TRIGGER interest_book_never_truncated BEFORE TRUNCATE ON savings_interestbook
+    FOR EACH STATEMENT EXECUTE FUNCTION florin_refuse(
+        'interest_book_never_truncated', 'how far interest was worked out is kept');
 
 -- An early release: of a locked plan, asked for by one, decided once.
 CREATE FUNCTION savings_release_rules() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -323,6 +355,20 @@ END
 $$;
 CREATE TRIGGER early_release_rules BEFORE INSERT OR UPDATE ON savings_earlyrelease
     FOR EACH ROW EXECUTE FUNCTION savings_release_rules();
+-- What was agreed is done in the same transaction: no agreement is left over for a later lock.
+CREATE FUNCTION savings_release_takes_effect() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM savings_savingsplan p WHERE p.id = NEW.plan_id AND p.status <> 'closed') THEN
+        PERFORM savings_break('early_release_closes_the_plan',
+                              'a plan that is released is paid out and closed');
+    END IF;
+    RETURN NULL;
+END
+$$;
+CREATE CONSTRAINT TRIGGER early_release_closes_the_plan AFTER UPDATE OF status ON savings_earlyrelease
+    DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW WHEN (NEW.status = 'approved')
+    EXECUTE FUNCTION savings_release_takes_effect();
 CREATE TRIGGER early_release_never_deleted BEFORE DELETE ON savings_earlyrelease
     FOR EACH STATEMENT EXECUTE FUNCTION florin_refuse(
         'early_release_never_deleted', 'who asked for a release, and who decided, is kept');

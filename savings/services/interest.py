@@ -15,19 +15,23 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+import structlog
 from django.db import connection, transaction
 from django.db.models import Min
 
 from accounts.models import Account
 from accounts.services import internal_accounts
 from core.calendars.zones import instant_of, zone_of
-from core.database import repeating, sql_array
+from core.database import is_gone, repeating, sql_array
+from core.errors import DomainError
 from core.idempotency import fingerprint
 from core.ids import new_id
 from core.runs import progress
 from identity.models import Tenant
-from ledger.services import Leg, Outcome, Posting, post
+from ledger.services import Leg, Outcome, Posting, post, refusal_of
 from savings.models import InterestBook, InterestPosting, SavingsPlan
+
+logger = structlog.get_logger(__name__)
 
 # Of one transaction: a second of work, or less.
 ACCRUED_MAX = 20_000
@@ -161,15 +165,21 @@ def keep_books(*, now: dt.datetime, tenant_id: UUID | None = None, page: int = A
         if not due:
             return done
         for book_id in due:
-            while True:
-                if time.monotonic() > ends_at:
-                    return done
-                step = repeating(partial(_one_step, book_id, now, page))
-                if step is None:
-                    break
-                done += step
-                progress(done=done)
-            # It is done, or another has it.
+            try:
+                while True:
+                    if time.monotonic() > ends_at:
+                        return done
+                    step = repeating(partial(_one_step, book_id, now, page))
+                    if step is None:
+                        break
+                    done += step
+                    progress(done=done)
+            except Exception as fault:
+                if is_gone(fault):
+                    raise
+                # One tenant must not stop all others, nor its own plans from being unlocked.
+                logger.exception("interest not worked out", tenant_id=str(book_id))
+            # It is done, or another has it, or it is for the next look.
             seen.add(book_id)
 
 
@@ -251,14 +261,17 @@ def _post_page(book: InterestBook, through: dt.date, page: int, now: dt.datetime
     return len(ids)
 
 
-def settle(tenant: Tenant, plan_ids: Collection[UUID], *, now: dt.datetime) -> None:
+def settle(
+    tenant: Tenant, plan_ids: Collection[UUID], *, now: dt.datetime
+) -> dict[UUID, DomainError]:
     """
-    Accrue what plans have earned until yesterday and post it, whatever the day of the month.
+    Accrue what plans have earned until yesterday and post it, whatever the day of the month; return
+    what the posting engine refused, by plan.
 
     The caller has locked the plans and all accounts that this posts to. `now` is the tenant's time.
     """
     through = accrue_plans(tenant, plan_ids, now=now)
-    post_interest(tenant, plan_ids, through=through, now=now)
+    return post_interest(tenant, plan_ids, through=through, now=now)
 
 
 def accrue_plans(tenant: Tenant, plan_ids: Collection[UUID], *, now: dt.datetime) -> dt.date:
@@ -283,20 +296,20 @@ def accrue_plans(tenant: Tenant, plan_ids: Collection[UUID], *, now: dt.datetime
 
 def post_interest(
     tenant: Tenant, plan_ids: Collection[UUID], *, through: dt.date, now: dt.datetime
-) -> None:
+) -> dict[UUID, DomainError]:
     """
     Post what plans, locked by the caller, have accrued up to the day, and have not been paid yet.
 
     One call of the posting engine. What it refuses, since an account is frozen, waits for the next
-    time. `now` is the tenant's time.
+    time, and is returned by plan. `now` is the tenant's time.
     """
     if not plan_ids:
-        return
+        return {}
     with connection.cursor() as cursor:
         cursor.execute(_UNPOSTED, {"ids": _uuids(plan_ids), "through": through})
         due = [_Due(*row) for row in cursor.fetchall()]
     if not due:
-        return
+        return {}
     books = {
         currency: interest_accounts(tenant, currency, now)
         for currency in {each.currency for each in due}
@@ -307,13 +320,19 @@ def post_interest(
         postings=[_posting(each, books[each.currency], tenant, now) for each in paid],
     )
     by_plan = {each.plan_id: outcome for each, outcome in zip(paid, outcomes, strict=True)}
+    refused = {
+        plan_id: refusal_of(outcome)
+        for plan_id, outcome in by_plan.items()
+        if outcome.refusal is not None
+    }
     InterestPosting.objects.bulk_create(
         [
             _row(tenant, each, by_plan.get(each.plan_id), now)
             for each in due
-            if each.plan_id not in by_plan or by_plan[each.plan_id].refusal is None
+            if each.plan_id not in refused
         ]
     )
+    return refused
 
 
 def interest_accounts(tenant: Tenant, currency: str, now: dt.datetime) -> dict[str, UUID]:

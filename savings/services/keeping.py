@@ -1,25 +1,27 @@
 """
 The sweep: plans are unlocked, completed and paid out when it is time, and interest is kept.
 
-Each plan is taken up by a statement that counts the try and puts its next look off, and commits;
-so one that kills its worker is tried less and less often, and the others go on. What is done then
-is one transaction a chunk: unlocking, the interest until yesterday, and the paying out.
+Each plan is taken up by a statement that counts the try and puts its next look off, and commits.
+One that was taken up before without an end is done by itself, and less and less often: what kills
+its worker takes no other with it twice. What is done then is one transaction a chunk: unlocking,
+the interest until yesterday, and the paying out.
 """
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from uuid import UUID
 
 import structlog
-from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db import connection, transaction
 from django.db.models import Min
 
 from accounts.models import Account
 from accounts.services import lock_debits
 from core.clock import follow_clocks
-from core.database import repeating
+from core.database import is_gone, repeating
+from core.errors import DomainError
 from ledger.services import post
 from payments.models import RecurringPayment
 from payments.queries import ended_parts
@@ -44,10 +46,13 @@ REFUSED_WAIT = dt.timedelta(hours=1)
 # For these it does not.
 FOR_GOOD_REFUSED = frozenset({"account_closed", "account_not_found", "not_found"})
 
+# A lock ends by the server's clock, not by ours, which may be ahead of it.
 _TAKE_UP = """
 WITH taken AS MATERIALIZED (
     SELECT p.id FROM savings_savingsplan p
-     WHERE p.next_step_at <= %(now)s AND {whose}
+     WHERE p.next_step_at <= %(now)s AND {whose} AND (p.step_tries > 0) = %(is_suspect)s
+       AND (p.kind <> 'date_locked' OR p.status <> 'active'
+            OR savings_has_come(p.tenant_id, p.unlock_at))
      ORDER BY p.next_step_at LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED)
 UPDATE savings_savingsplan p
    SET step_tries = least(p.step_tries + 1, 30),
@@ -70,26 +75,26 @@ def keep_plans(*, now: dt.datetime, limit: int, tenant_id: UUID | None = None) -
     # Interest first: a month's end is posted before what the new month brings.
     done = keep_books(now=now, tenant_id=tenant_id)
     done += _note_ends(now, tenant_id)
-    while done < limit:
-        taken = _take_up(now, min(CHUNK_MAX, limit), tenant_id)
-        for _, group in groupby(taken, key=lambda each: each[1]):
-            _isolated(list(group), now)
-        done += len(taken)
-        if not taken:
-            break
+    for is_suspect, most in ((False, CHUNK_MAX), (True, 1)):
+        while done < limit:
+            taken = _take_up(now, most, tenant_id, is_suspect=is_suspect)
+            for _, group in groupby(taken, key=lambda each: each[1]):
+                _isolated(list(group), now)
+            done += len(taken)
+            if not taken:
+                break
     return done
 
 
 def _note_ends(now: dt.datetime, tenant_id: UUID | None) -> int:
     """Complete or stop the plans whose recurring payments have ended."""
-    ended = ended_parts(manager=MANAGER, tenant_id=tenant_id, limit=ENDS_MAX)
     done = 0
-    for payment in ended:
+    for payment in ended_parts(manager=MANAGER, tenant_id=tenant_id, limit=ENDS_MAX):
         try:
             repeating(partial(_note_end, payment, now))
             done += 1
         except Exception as fault:
-            if _is_gone(fault):
+            if is_gone(fault):
                 raise
             # One plan must not stop all others.
             logger.exception("savings plan not ended", recurring_payment_id=str(payment.pk))
@@ -127,7 +132,9 @@ def _stop(plan: SavingsPlan, reason: str, now: dt.datetime) -> None:
     )
 
 
-def _take_up(now: dt.datetime, limit: int, tenant_id: UUID | None) -> list[Taken]:
+def _take_up(
+    now: dt.datetime, limit: int, tenant_id: UUID | None, *, is_suspect: bool
+) -> list[Taken]:
     whose = "NOT p.is_on_test_clock"
     if tenant_id is not None:
         whose = "p.is_on_test_clock AND p.tenant_id = %(tenant_id)s"
@@ -137,6 +144,7 @@ def _take_up(now: dt.datetime, limit: int, tenant_id: UUID | None) -> list[Taken
             {
                 "now": now,
                 "limit": limit,
+                "is_suspect": is_suspect,
                 "wait_s": FIRST_WAIT_S,
                 "wait_max_s": WAIT_MAX_S,
                 "tenant_id": tenant_id,
@@ -150,7 +158,7 @@ def _isolated(taken: Sequence[Taken], now: dt.datetime) -> None:
     try:
         repeating(lambda: _take_steps(taken, now))
     except Exception as fault:
-        if _is_gone(fault):
+        if is_gone(fault):
             raise
         if len(taken) == 1:
             # It was put off when it was taken up.
@@ -159,11 +167,6 @@ def _isolated(taken: Sequence[Taken], now: dt.datetime) -> None:
         middle = len(taken) // 2
         _isolated(taken[:middle], now)
         _isolated(taken[middle:], now)
-
-
-def _is_gone(fault: Exception) -> bool:
-    """Whether the database is: then nobody is to blame, and nothing goes on."""
-    return isinstance(fault, OperationalError | InterfaceError) and not connection.is_usable()
 
 
 def _take_steps(taken: Sequence[Taken], now: dt.datetime) -> None:
@@ -183,8 +186,8 @@ def _take_steps(taken: Sequence[Taken], now: dt.datetime) -> None:
         tenant = plans[0].tenant
         lock_accounts(tenant.pk, plans, set(), now=now)
         _unlock([plan for plan in plans if plan.is_locked], now)
-        settle(tenant, [plan.pk for plan in plans], now=now)
-        _pay_out([plan for plan in plans if not plan.is_locked], now)
+        unpaid = settle(tenant, [plan.pk for plan in plans], now=now)
+        _pay_out([plan for plan in plans if not plan.is_locked], unpaid, now)
 
 
 def _unlock(plans: Sequence[SavingsPlan], now: dt.datetime) -> None:
@@ -219,14 +222,21 @@ def _is_late(plan: SavingsPlan, now: dt.datetime) -> bool:
     return plan.unlock_at is not None and now - plan.unlock_at > REFUSED_WAIT
 
 
-def _pay_out(plans: Sequence[SavingsPlan], now: dt.datetime) -> None:
-    """Pay plans out to their sources, and close them: one call of the posting engine."""
+def _pay_out(
+    plans: Sequence[SavingsPlan], unpaid: Mapping[UUID, DomainError], now: dt.datetime
+) -> None:
+    """
+    Pay plans out to their sources, and close them: one call of the posting engine. One whose
+    interest was refused waits: once it is closed, nobody would pay that.
+    """
     due = [plan for plan in plans if plan.next_step_at is not None]
     accounts = Account.objects.in_bulk([plan.plan_account_id for plan in due])
-    held = [plan for plan in due if accounts[plan.plan_account_id].held]
-    for plan in held:
-        _put_off(plan, "on_hold", now)
-    free = [plan for plan in due if plan not in held]
+    stuck = {plan.pk: unpaid[plan.pk].code for plan in due if plan.pk in unpaid}
+    stuck |= {plan.pk: "on_hold" for plan in due if accounts[plan.plan_account_id].held}
+    for plan in due:
+        if plan.pk in stuck:
+            _put_off(plan, stuck[plan.pk], now)
+    free = [plan for plan in due if plan.pk not in stuck]
     paid = [plan for plan in free if accounts[plan.plan_account_id].balance > 0]
     outcomes = (
         post(
@@ -284,6 +294,8 @@ def _put_off(plan: SavingsPlan, code: str, now: dt.datetime) -> None:
     """Note why a plan could not be paid out: it is tried again, if that may pass."""
     is_news = plan.status_reason != code
     plan.status_reason, plan.updated_at = code, now
+    # It was seen to: nothing is wrong with taking it up.
+    plan.step_tries = 0
     plan.next_step_at = None if code in FOR_GOOD_REFUSED else now + REFUSED_WAIT
     plan.version += 1
     if is_news:

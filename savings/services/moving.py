@@ -40,7 +40,7 @@ def deposit(
     A plan whose target is reached by it is completed at once.
 
     :raises NotFound: no such plan in this tenant, or not the owner's
-    :raises InvalidState: it is completed, stopped, unlocked or closed
+    :raises InvalidState: it is completed, unlocked or closed, or its date has come
     :raises InvalidRequest: not an amount
     :raises DomainError: whatever the posting refuses, see ledger.services.post_one
     """
@@ -143,7 +143,9 @@ def pay_out_and_close(
     time = plan.tenant.time_at(now)
     lock_accounts(plan.tenant_id, [plan], {destination_id}, now=now)
     end_payment(plan, reason=reason or "The plan is closed.", now=now)
-    settle(plan.tenant, [plan.pk], now=time)
+    for refusal in settle(plan.tenant, [plan.pk], now=time).values():
+        # Once it is closed, nobody would pay its interest.
+        raise refusal
     account = Account.objects.get(pk=plan.plan_account_id)
     if account.held:
         raise InvalidState("A part of it is on hold.")

@@ -13,6 +13,7 @@ from accounts.queries import account_of
 from accounts.services import NewAccount, lock_debits, open_account
 from core.calendars.zones import instant_of, zone_of
 from core.changes import changed, record_change
+from core.database import refusing
 from core.errors import InvalidRequest, InvalidState, NotFound
 from core.idempotency import fingerprint
 from core.ids import new_id
@@ -86,7 +87,7 @@ def create_plan(
     :raises DomainError: date-locked: whatever the posting refuses, see ledger.services.post_one
     """
     _check(new)
-    with transaction.atomic():
+    with refusing(_TOO_LATE), transaction.atomic():
         tenant = tenant_and_its_clock(tenant_id=tenant_id)
         time = tenant.time_at(now)
         source = _source(new, tenant_id, owner_id)
@@ -155,10 +156,18 @@ def change_plan(
     :raises PreconditionFailed: somebody else has changed the plan since `as_seen`
     """
     with transaction.atomic():
+        if "annual_rate_bps" in changes:
+            # A book goes by the clock of its tenant, which is locked before the plan.
+            tenant_and_its_clock(tenant_id=tenant_id)
         plan = plan_for_update(tenant_id=tenant_id, plan_id=plan_id, owner_id=owner_id)
         refuse_unless_as_seen(str(plan.version), as_seen)
         if plan.status == _S.CLOSED:
             raise InvalidState("The plan is closed.")
+        if (
+            changes.get("at_the_end", plan.at_the_end) != plan.at_the_end
+            and plan.status != _S.ACTIVE
+        ):
+            raise InvalidState(f"The plan is {plan.status}: what becomes of it is settled.")
         before = told(plan)
         of_payment = {name: changes[name] for name in _OF_PAYMENT & changes.keys()}
         if of_payment:
@@ -227,7 +236,9 @@ def renew_plan(
     :raises InvalidState: it is no locked plan, is closed, or has nothing left
     :raises InvalidRequest: the date is not later
     """
-    with transaction.atomic():
+    with refusing(_TOO_LATE), transaction.atomic():
+        # Before the plan, as by who starts a test clock: which would open what is locked meanwhile.
+        tenant_and_its_clock(tenant_id=tenant_id)
         plan = plan_for_update(tenant_id=tenant_id, plan_id=plan_id, owner_id=owner_id)
         if plan.kind != _K.DATE_LOCKED or plan.status == _S.CLOSED:
             raise InvalidState("Only a plan with a date is renewed, before it is closed.")
@@ -304,6 +315,12 @@ def record(plan: SavingsPlan, what: str, now: dt.datetime, **change: Any) -> Non
     )
 
 
+# A day that began meanwhile, or by the server's clock. A tenant that has moved its days may find
+# that a later date begins no later.
+_TOO_LATE = {
+    rule: InvalidRequest("That day has come, or is no later than before.", field="unlock_date")
+    for rule in ("savings_unlock_lies_ahead", "savings_unlock_only_later")
+}
 _OF_PAYMENT = {"amount", "day_of_month", "target_amount", "on_insufficient_funds"}
 _OF_PLAN = {"name", "metadata", "at_the_end", "withholding_tax_bps"}
 
