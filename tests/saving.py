@@ -11,6 +11,7 @@ from core.caller import Caller, calling
 from identity.models import Tenant
 from savings.models import EarlyRelease, SavingsPlan
 from savings.services import NewPlan, approve_release, create_plan, keep_plans, request_release
+from tests.making import corrupt
 
 _TWELVE = Decimal("0.000000000001")
 
@@ -119,3 +120,22 @@ def days(first: dt.date, last: dt.date) -> Iterable[dt.date]:
 def _thirty(day: dt.date) -> int:
     # 30E/360: the 31st counts as the 30th.
     return 360 * day.year + 30 * day.month + (30 if day.day == 31 else day.day)
+
+
+def back_dated(account: Account, to: dt.datetime) -> None:
+    """Have what was booked on the account so far be of the moment, as if it had been so then."""
+    corrupt("UPDATE ledger_entry SET created_at = %s WHERE account_id = %s", to, account.pk)
+    corrupt("UPDATE accounts_account SET updated_at = %s WHERE id = %s", to, account.pk)
+
+
+def comes_due(plan: SavingsPlan, at: dt.datetime) -> None:
+    """Have the date of a locked plan have come at the moment: nobody waits for it in a test."""
+    corrupt(
+        "UPDATE savings_savingsplan SET unlock_at = %s, unlock_date = %s, next_step_at = %s"
+        " WHERE id = %s",
+        *(at, at.date(), at, plan.pk),
+    )
+    corrupt(
+        "UPDATE accounts_account SET debit_locked_until = %s WHERE id = %s",
+        *(at, plan.plan_account_id),
+    )

@@ -216,6 +216,9 @@ RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
 $$;
 ALTER TABLE savings_interestaccrual ADD CONSTRAINT interest_accrual_by_the_formula
     CHECK (amount = savings_interest(balance, annual_rate_bps, day_count, date));
+-- Wherever the tenant is: no zone is further from UTC.
+ALTER TABLE savings_interestaccrual ADD CONSTRAINT interest_accrual_of_its_day
+    CHECK ((ends_at AT TIME ZONE 'UTC') - date BETWEEN interval '9 hours' AND interval '39 hours');
 -- Half to even.
 CREATE FUNCTION savings_rounded(p_amount numeric) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT CASE WHEN abs(p_amount - trunc(p_amount)) = 0.5 THEN 2 * round(p_amount / 2)
