@@ -2,9 +2,23 @@
 
 from datetime import date
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
-from django.db.models import Q, QuerySet, Sum
+from django.db.models import (
+    BigIntegerField,
+    Count,
+    DecimalField,
+    Expression,
+    IntegerField,
+    OuterRef,
+    Q,
+    QuerySet,
+    Subquery,
+    Sum,
+    Value,
+)
+from django.db.models.functions import Coalesce
 
 from core.errors import NotFound
 from payments.models import RecurringRun
@@ -12,6 +26,8 @@ from payments.queries import runs_of
 from savings.errors import SavingsPlanLocked
 from savings.models import EarlyRelease, InterestAccrual, InterestPosting, SavingsPlan
 
+# What people see of a plan's status.
+STATES = ["active", "paused", "completed", "stopped", "unlocked", "closed"]
 _NO_PLAN = "No such savings plan."
 _PAUSED = Q(status="active", recurring_payment__status="paused")
 
@@ -22,6 +38,58 @@ def plans_of(*, tenant_id: UUID, owner_id: UUID | None = None) -> QuerySet[Savin
     if owner_id is not None:
         found = found.filter(owner_id=owner_id)
     return found.select_related("plan_account", "recurring_payment")
+
+
+def with_figures(plans: QuerySet[SavingsPlan]) -> QuerySet[Any]:
+    """
+    Return the plans with their `interest` and `tax`, in minor units, their `accrued_interest` (see
+    interest_in_waiting) and `runs_made`: however many plans there are, in one statement.
+    """
+    posted = InterestPosting.objects.filter(plan=OuterRef("pk")).values("plan")
+    last = InterestPosting.objects.filter(plan=OuterRef("pk")).order_by("-period_to")
+    last_of_its_plan = InterestPosting.objects.filter(plan=OuterRef(OuterRef("pk")))
+    last_day = last_of_its_plan.order_by("-period_to").values("period_to")[:1]
+    unposted = InterestAccrual.objects.filter(
+        plan=OuterRef("pk"), date__gt=Coalesce(Subquery(last_day), Value(date.min))
+    ).values("plan")
+    runs = RecurringRun.objects.filter(recurring_payment=OuterRef("recurring_payment"))
+    exact = DecimalField(max_digits=32, decimal_places=12)
+    return plans.annotate(
+        interest=_or_none_at_all(posted.annotate(sum=Sum("amount")), BigIntegerField()),
+        tax=_or_none_at_all(posted.annotate(sum=Sum("tax")), BigIntegerField()),
+        accrued_interest=_or_none_at_all(unposted.annotate(sum=Sum("amount")), exact)
+        + Coalesce(Subquery(last.values("carried_out")[:1]), Value(Decimal(0), exact)),
+        runs_made=_or_none_at_all(
+            runs.values("recurring_payment").annotate(sum=Count("pk")), IntegerField()
+        ),
+    )
+
+
+def _or_none_at_all(sums: QuerySet[Any, Any], field: Any) -> Expression:
+    """Return the `sum` of the rows, which is 0 where there are none."""
+    return Coalesce(Subquery(sums.order_by().values("sum")), Value(0), output_field=field)
+
+
+def progress_of(plan: SavingsPlan, *, runs_made: int) -> Decimal | None:
+    """
+    Return how much of a plan's target it has, or else how many of its months are over: in percent,
+    rounded down to a tenth. None: it has neither, or it is closed.
+    """
+    payment = plan.recurring_payment
+    if payment is None or plan.status == SavingsPlan.Status.CLOSED:
+        return None
+    if plan.status == SavingsPlan.Status.COMPLETED:
+        return Decimal(100)
+    if plan.target_amount is not None:
+        done, all_of_it = plan.plan_account.balance, plan.target_amount
+    elif payment.max_runs is not None:
+        is_last_behind = payment.next_nominal_date is None
+        left = 0 if is_last_behind else payment.max_runs - payment.next_number
+        done, all_of_it = runs_made, runs_made + left
+    else:
+        return None
+    tenths = 1_000 if done >= all_of_it else done * 1_000 // all_of_it
+    return Decimal(max(tenths, 0)) / 10
 
 
 def in_state(plans: QuerySet[SavingsPlan], state: str) -> QuerySet[SavingsPlan]:
@@ -122,13 +190,14 @@ def releases_of(
     return found if plan_id is None else found.filter(plan_id=plan_id)
 
 
-def release_of(*, tenant_id: UUID, release_id: UUID) -> EarlyRelease:
+def release_of(*, tenant_id: UUID, release_id: UUID, owner_id: UUID | None = None) -> EarlyRelease:
     """
     Return the early release.
 
-    :raises NotFound: unknown, or another tenant's
+    :raises NotFound: unknown, another tenant's, or of no plan of the owner's
     """
-    found = releases_of(tenant_id=tenant_id).filter(pk=release_id).first()
+    releases = releases_of(tenant_id=tenant_id, owner_id=owner_id)
+    found = releases.filter(pk=release_id).first()
     if found is None:
         raise NotFound("No such early release.")
     return found
