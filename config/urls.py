@@ -14,6 +14,7 @@ api_v1 = [
     path("", include("ledger.api.urls")),
     path("", include("payments.api.urls")),
     path("", include("invoices.api.urls")),
+    path("", include("savings.api.urls")),
     path("", include("webhooks.api.urls")),
 ]
 

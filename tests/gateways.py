@@ -16,6 +16,7 @@ from accounts.models import Account
 from core.ids import new_id
 from core.money import Money
 from identity.models import Tenant
+from identity.services import advance_test_clock
 from invoices.models import Invoice
 from invoices.services import (
     Choice,
@@ -50,7 +51,7 @@ from payments.services import (
     top_up,
 )
 from payments.services.waiting import open_discrepancy
-from tests import making, recurring
+from tests import making, recurring, saving
 from tests.contract import ContractClient
 from webhooks.models import InboundEvent
 from webhooks.queries import receiver_of
@@ -275,6 +276,7 @@ def one_of_everything(tenant: Tenant, account: Account) -> dict[str, str]:
         "payout": str(payout.pk),
         "failed_webhook": str(failed.pk),
         **recurring.one_of_each(account, now),
+        **saving.one_of_each(account, now),
         **invoices_of_each_kind(tenant),
     }
 
@@ -321,7 +323,7 @@ def invoices_of_each_kind(tenant: Tenant) -> dict[str, str]:
 
 
 def every_table(tenant: Tenant, sandbox: Sandbox) -> None:
-    """Put at least one row of the tenant into each table of payments, invoices and webhooks."""
+    """Put at least one row of the tenant into each table of what is above the ledger."""
     now = timezone.now()
     account = making.open_account(tenant, balance=1_000, currency="EUR")
     _every_table_of_invoices(tenant, one_of_everything(tenant, account), now)
@@ -345,6 +347,8 @@ def every_table(tenant: Tenant, sandbox: Sandbox) -> None:
         ),
         now=now,
     )
+    # A month's interest is accrued each day, and posted at its end.
+    advance_test_clock(tenant_id=tenant.pk, to=now + dt.timedelta(days=32), now=now)
     [batch] = gather_payouts(now=now, tenant_id=tenant.pk)
     take_report(tenant_id=tenant.pk, document=status_report(batch, "ACSC"), now=now)
     open_discrepancy(

@@ -10,7 +10,16 @@ from accounts.models import Account
 from core.caller import Caller, calling
 from identity.models import Tenant
 from savings.models import EarlyRelease, SavingsPlan
-from savings.services import NewPlan, approve_release, create_plan, keep_plans, request_release
+from savings.services import (
+    NewPlan,
+    approve_release,
+    create_plan,
+    deposit,
+    keep_plans,
+    pause_plan,
+    request_release,
+)
+from tests import making
 from tests.making import corrupt
 
 _TWELVE = Decimal("0.000000000001")
@@ -71,6 +80,35 @@ def released(plan: SavingsPlan, now: dt.datetime) -> EarlyRelease:
         return approve_release(
             tenant_id=plan.tenant_id, release_id=release.pk, reason="Seen", now=now
         )
+
+
+def one_of_each(source: Account, now: dt.datetime) -> dict[str, str]:
+    """
+    Return the ids of a savings plan with something in it, of a paused and a spare one, of one that
+    is locked, and of an early release that was asked for, of another.
+    """
+    tenant_id, rate = source.tenant_id, {"annual_rate_bps": 10_000, "withholding_tax_bps": 1_000}
+    making.deposit(source, 2_100)
+    plan, paused, spare = (auto_plan(source, now=now, **rate) for _ in range(3))
+    deposit(
+        tenant_id=tenant_id,
+        plan_id=plan.pk,
+        amount=100,
+        idempotency_key=making.fresh_key(),
+        now=now,
+    )
+    pause_plan(tenant_id=tenant_id, plan_id=paused.pk, now=now)
+    next_year = now.date() + dt.timedelta(days=365)
+    locked, asked = (locked_plan(source, next_year, now=now, **rate) for _ in range(2))
+    with calling(Caller("user:one")):
+        release = request_release(tenant_id=tenant_id, plan_id=asked.pk, reason="x", now=now)
+    return {
+        "savings_plan": str(plan.pk),
+        "paused_savings_plan": str(paused.pk),
+        "spare_savings_plan": str(spare.pk),
+        "locked_savings_plan": str(locked.pk),
+        "early_release": str(release.pk),
+    }
 
 
 @dataclass

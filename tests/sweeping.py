@@ -10,8 +10,10 @@ from typing import Any
 
 from django.urls import URLPattern, URLResolver, get_resolver
 
-from core.permissions import Permission
-from tests import gateways
+from core.permissions import Permission, Role
+from identity.models import Tenant
+from tests import gateways, making
+from tests.contract import ContractClient
 
 Route = tuple[str, str]
 
@@ -45,6 +47,8 @@ class Case:
     is_public: bool = False
     # Takes a signature instead.
     is_signed: bool = False
+    # Keys are refused, whatever their scopes.
+    is_for_people: bool = False
 
     def url(self, route: Route, world: World) -> str:
         ids = iter(self.ids)
@@ -67,6 +71,7 @@ _ACCOUNT = ("account",)
 _CARD = gateways.card()
 _INVOICE = ("invoice",)
 _RECURRING = ("recurring_payment",)
+_PLAN = ("savings_plan",)
 _LINES = [{"description": "x", "quantity": 1, "unit_amount": 1_000}]
 _BENEFICIARY = {"name": "Budi", "country": "DE", "iban": "DE89370400440532013000"}
 
@@ -187,6 +192,36 @@ CASES: dict[Route, Case] = {
     ("get", "/calendar-days"): Case(names_another=False),
     ("post", "/calendar-days"): Case(body=_of(date="2030-01-01", name="x"), names_another=False),
     ("delete", "/calendar-days/<uuid:pk>"): Case(("calendar_day",)),
+    ("get", "/savings-plans"): Case(names_another=False),
+    ("post", "/savings-plans"): Case(
+        body=_of(
+            kind="auto_withdraw", account_id="{account}", name="x", target_amount=100, **_MONEY
+        )
+    ),
+    ("get", "/savings-plans/<uuid:pk>"): Case(_PLAN),
+    ("patch", "/savings-plans/<uuid:pk>"): Case(_PLAN, body=_of(amount=2)),
+    ("post", "/savings-plans/<uuid:pk>/deposit"): Case(_PLAN, body=_of(amount=1)),
+    ("post", "/savings-plans/<uuid:pk>/withdraw"): Case(_PLAN, body=_of(amount=1)),
+    ("post", "/savings-plans/<uuid:pk>/close"): Case(("spare_savings_plan",), body=_REASON),
+    ("post", "/savings-plans/<uuid:pk>/pause"): Case(_PLAN, body=_REASON),
+    ("post", "/savings-plans/<uuid:pk>/resume"): Case(("paused_savings_plan",), body=_REASON),
+    ("post", "/savings-plans/<uuid:pk>/renew"): Case(
+        ("locked_savings_plan",), body=_of(unlock_date="2070-01-01", reason="x")
+    ),
+    ("get", "/savings-plans/<uuid:pk>/projection"): Case(_PLAN),
+    ("get", "/savings-plans/<uuid:plan_id>/runs"): Case(_PLAN),
+    ("get", "/savings-plans/<uuid:plan_id>/interest-postings"): Case(_PLAN),
+    ("post", "/savings-plans/<uuid:plan_id>/early-releases"): Case(
+        ("locked_savings_plan",), body=_REASON, is_for_people=True
+    ),
+    ("get", "/early-releases"): Case(names_another=False),
+    ("get", "/early-releases/<uuid:pk>"): Case(("early_release",)),
+    ("post", "/early-releases/<uuid:pk>/approve"): Case(
+        ("early_release",), body=_REASON, is_for_people=True
+    ),
+    ("post", "/early-releases/<uuid:pk>/reject"): Case(
+        ("early_release",), body=_REASON, is_for_people=True
+    ),
     ("get", "/test-clock"): Case(),
     ("post", "/test-clock"): Case(names_another=False, body=_of()),
     ("post", "/test-clock/advance"): Case(body=_of(days=1)),
@@ -248,6 +283,13 @@ CASES: dict[Route, Case] = {
     ("get", "/webhooks/failed/<uuid:pk>"): Case(("failed_webhook",)),
     ("post", "/webhooks/failed/<uuid:pk>/retry"): Case(("failed_webhook",), body=_of()),
 }
+
+
+def admin_of(tenant: Tenant, route: Route) -> ContractClient:
+    """Return who may do anything in the tenant: a key, or where keys are refused, a person."""
+    if CASES[route].is_for_people:
+        return making.person_client(tenant, Role.ADMIN)
+    return making.api_client(tenant)
 
 
 def api_routes() -> Iterator[tuple[Route, Permission | None]]:

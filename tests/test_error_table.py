@@ -19,7 +19,7 @@ from identity.models import Tenant
 from identity.services import begin_enrolment, create_api_key, revoke_api_key
 from invoices.errors import PaymentInProgress
 from invoices.services import Choice, open_checkout
-from tests import gateways, making
+from tests import gateways, making, saving
 from tests.contract import ContractClient
 from tests.serving import database_url
 
@@ -146,6 +146,11 @@ class Scene:
         later = timezone.now() + dt.timedelta(days=1)
         Account.objects.filter(pk=self.ada.pk).update(debit_locked_until=later)
         return self.transfer()
+
+    def ask_savings_plan_locked(self) -> Any:
+        later = timezone.now() + dt.timedelta(days=2)
+        plan = saving.locked_plan(self.ada, later.date(), now=timezone.now())
+        return self.api.post_once(f"/savings-plans/{plan.pk}/withdraw", {"amount": 1})
 
     def ask_balance_out_of_range(self) -> Any:
         for _ in range(BALANCE_MAX // 9_000_000_000_000_000):

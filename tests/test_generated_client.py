@@ -1,5 +1,6 @@
 """A Python client, generated from docs/openapi.yaml: the README's tour, and signing in."""
 
+import datetime as dt
 import importlib
 import json
 import os
@@ -192,6 +193,60 @@ def test_it_makes_an_invoice(florin: Florin) -> None:
     assert (shown.status.value, shown.amount_due) == ("partially_paid", 1_110)
     order = florin.call("invoices.get_payment_initiation", made.id, status=200)
     assert b"pain.001.001.09" in order.payload.read()
+
+
+def test_it_saves(florin: Florin) -> None:
+    ada = florin.post(
+        "accounts.open_account", "OpenAccountRequest", type="checking", currency="EUR"
+    )
+    florin.post(
+        "money_movement.make_deposit",
+        "CashRequest",
+        account_id=str(ada.id),
+        amount=10_000,
+        currency="EUR",
+    )
+    terms: dict[str, Any] = {
+        "account_id": str(ada.id),
+        "currency": "EUR",
+        "name": "Holiday",
+        "amount": 2_500,
+    }
+    aside = florin.post(
+        "savings.create_savings_plan",
+        "SavingsPlanRequest",
+        kind="auto_withdraw",
+        target_amount=10_000,
+        **terms,
+    )
+    more = florin.post(
+        "savings.deposit_into_savings_plan",
+        "SavingsDepositRequest",
+        aside.id,
+        amount=2_500,
+        status=200,
+    )
+    assert (more.balance, more.progress, more.unlock_date) == (2_500, 25.0, None)
+    foreseen = florin.call("savings.project_savings_plan", aside.id, status=200)
+    assert (foreseen.balance, len(foreseen.months) > 1) == (10_000, True)
+
+    locked = florin.post(
+        "savings.create_savings_plan",
+        "SavingsPlanRequest",
+        kind="date_locked",
+        unlock_date=(timezone.now() + dt.timedelta(days=30)).date().isoformat(),
+        **terms,
+    )
+    refused = florin.post(
+        "savings.withdraw_from_savings_plan",
+        "SavingsWithdrawalRequest",
+        locked.id,
+        amount=1,
+        status=422,
+    )
+    assert (refused.code, refused.unlock_date) == ("savings_plan_locked", locked.unlock_date)
+    listed = florin.call("savings.list_savings_plans", status=200).results
+    assert [each.id for each in listed] == [locked.id, aside.id]
 
 
 def test_it_signs_in_goes_on_and_out(

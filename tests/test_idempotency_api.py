@@ -13,7 +13,7 @@ from core.models import IdempotencyRecord
 from identity.models import Tenant
 from tests import gateways, making
 from tests.contract import ContractClient
-from tests.sweeping import CASES, Case, Route, World
+from tests.sweeping import CASES, Route, World, admin_of
 
 # Those that sign people in and out keep no answers, on purpose: docs/decisions/0010.
 KEYED = sorted(route for route in CASES if route[0] == "post" and not CASES[route].is_public)
@@ -71,6 +71,7 @@ def all_rows() -> dict[str, int]:
         *("payments_recurringpayment", "payments_recurringrun", "payments_calendarday"),
         *("invoices_invoice", "invoices_receipt", "invoices_creditnote", "invoices_credituse"),
         *("invoices_mailing", "invoices_numberseries"),
+        *("savings_savingsplan", "savings_interestposting", "savings_earlyrelease"),
     ]
     with connection.cursor() as cursor:
         counts = {}
@@ -82,9 +83,9 @@ def all_rows() -> dict[str, int]:
 
 @pytest.mark.parametrize("route", KEYED, ids=" ".join)
 def test_the_same_request_again_gets_the_same_answer(
-    world: World, api: ContractClient, route: Route
+    world: World, tenant: Tenant, route: Route
 ) -> None:
-    body = CASES[route].body(world)
+    api, body = admin_of(tenant, route), CASES[route].body(world)
     first = post(api, route, world, body, "again")
     assert first.status_code < 300, first.content
     before = all_rows()
@@ -101,9 +102,9 @@ def test_the_same_request_again_gets_the_same_answer(
 
 @pytest.mark.parametrize("route", KEYED, ids=" ".join)
 def test_another_request_with_the_key_is_refused(
-    world: World, api: ContractClient, route: Route
+    world: World, tenant: Tenant, route: Route
 ) -> None:
-    case: Case = CASES[route]
+    api, case = admin_of(tenant, route), CASES[route]
     assert post(api, route, world, case.body(world), "taken").status_code < 300
     before = all_rows()
 
@@ -119,15 +120,14 @@ def test_another_request_with_the_key_is_refused(
 
 
 @pytest.mark.parametrize("route", KEYED, ids=" ".join)
-def test_somebody_elses_key_is_not_ours(
-    world: World, tenant: Tenant, api: ContractClient, route: Route
-) -> None:
+def test_somebody_elses_key_is_not_ours(world: World, tenant: Tenant, route: Route) -> None:
     """The same key and body of another credential of the tenant is another's request."""
     body = CASES[route].body(world)
-    assert post(api, route, world, body, "shared").status_code < 300
+    ours, other = admin_of(tenant, route), admin_of(tenant, route)
+    assert post(ours, route, world, body, "shared").status_code < 300
     before = all_rows()
 
-    answer = post(making.api_client(tenant), route, world, body, "shared")
+    answer = post(other, route, world, body, "shared")
 
     assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_conflict")
     assert {**all_rows(), "identity_apikey": 0, "core_auditrecord": 0, "core_outboxevent": 0} == {

@@ -38,7 +38,8 @@ _IDS = """
 [[operations]]
 include-path-regex = "^/api/v1/{path}/"
 parameters = {{ "path.id" = {ids}, "path.account_id" = {ids}, "path.topup_id" = {ids}, \
-"path.invoice_id" = {ids}, "path.payment_id" = {ids} }}
+"path.invoice_id" = {ids}, "path.payment_id" = {ids}, \
+"path.plan_id" = {ids} }}
 """
 
 
@@ -67,6 +68,8 @@ def config(tenant: Tenant, sandbox: gateways.Sandbox, tmp_path: Path) -> Path:
         "payouts": UUID(made["payout"]),
         "gateways": UUID(made["gateway"]),
         "recurring-payments": UUID(made["recurring_payment"]),
+        "savings-plans": UUID(made["savings_plan"]),
+        "early-releases": UUID(made["early_release"]),
         "invoices": UUID(made["invoice"]),
         "webhooks/failed": UUID(made["failed_webhook"]),
     }

@@ -22,7 +22,15 @@ from payments.models import GatewayConfiguration
 from tests import gateways, making
 from tests.back_office import signed_in
 from tests.contract import ContractClient
-from tests.sweeping import CASES, Case, Route, World, api_routes, other_routes
+from tests.sweeping import (
+    CASES,
+    Case,
+    Route,
+    World,
+    admin_of,
+    api_routes,
+    other_routes,
+)
 
 PERMISSIONS = dict(api_routes())
 ROUTES = sorted(PERMISSIONS)
@@ -132,19 +140,20 @@ def test_every_route_has_a_case() -> None:
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=" ".join)
-def test_its_owner_gets_through(world: World, api: ContractClient, route: Route) -> None:
-    answer = ask(api, route, world)
+def test_its_owner_gets_through(world: World, tenant: Tenant, route: Route) -> None:
+    answer = ask(admin_of(tenant, route), route, world)
 
     assert answer.status_code < 300, answer.content
 
 
 @pytest.mark.parametrize("route", CLOSED, ids=" ".join)
 def test_s1_another_tenant_reaches_nothing(
-    world: World, tenant: Tenant, other_api: ContractClient, route: Route
+    world: World, tenant: Tenant, other_tenant: Tenant, route: Route
 ) -> None:
+    stranger = admin_of(other_tenant, route)
     before = belongings(tenant)
 
-    answer = ask(other_api, route, world)
+    answer = ask(stranger, route, world)
 
     _assert_out_of_reach(answer, CASES[route], world)
     assert belongings(tenant) == before
@@ -241,7 +250,9 @@ def test_a_customers_lists_hold_her_own(world: World, tenant: Tenant) -> None:
     ada = making.client_of(refresh_tokens(refresh=world.refresh, now=timezone.now()).access)
 
     listed = {row["id"] for row in ada.get("/api/v1/accounts").json()["results"]}
-    assert listed == {world[name] for name in ("account", "other", "frozen", "empty")}
+    hers = {world[name] for name in ("account", "other", "frozen", "empty")}
+    plans = ada.get("/api/v1/savings-plans").json()["results"]
+    assert listed == hers | {plan["plan_account_id"] for plan in plans}
 
 
 def test_s7_every_other_address_is_known() -> None:

@@ -104,5 +104,9 @@ ADVANCE_CLOCK_REQUEST = _request("to the year's end", {"to": "2026-12-31T23:59:5
 ADVANCE_CLOCK_BY_DAYS_REQUEST = _request("by a year", {"days": 365})
 ADVANCED_CLOCK = _answer(
     "eleven payments later",
-    {"now": "2026-12-31T23:59:59Z", "is_complete": True, "runs": {"recurring_payments": 11}},
+    {
+        "now": "2026-12-31T23:59:59Z",
+        "is_complete": True,
+        "runs": {"recurring_payments": 11, "savings_plans": 0},
+    },
 )

@@ -49,7 +49,7 @@ def test_a_year_of_monthly_payments_is_one_call(tenant: Tenant, api: ContractCli
     assert answer.json() == {
         "now": "2026-12-31T23:59:59Z",
         "is_complete": True,
-        "runs": {"recurring_payments": 12},
+        "runs": {"recurring_payments": 12, "savings_plans": 0},
     }
     runs = api.get(f"/api/v1/recurring-payments/{made['id']}/runs").json()["results"]
     assert {run["status"] for run in runs} == {"succeeded"}
@@ -107,7 +107,8 @@ def test_it_is_moved_to_a_time_or_by_one(
 
     moved = advance(api, **how).json()
 
-    assert moved == {"now": shown, "is_complete": True, "runs": {"recurring_payments": 0}}
+    nothing = {"recurring_payments": 0, "savings_plans": 0}
+    assert moved == {"now": shown, "is_complete": True, "runs": nothing}
     assert api.get(CLOCK).json() == {"now": shown}
 
 

@@ -127,6 +127,7 @@ PAYMENT = _answer(
         "description": "Savings",
         "metadata": {},
         "external_id": None,
+        "managed_by": None,
         "version": 1,
         "created_at": "2026-01-15T12:00:00Z",
         "updated_at": "2026-01-15T12:00:00Z",

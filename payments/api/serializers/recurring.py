@@ -289,6 +289,9 @@ class RecurringPaymentResponse(serializers.ModelSerializer[RecurringPayment]):
     status_reason = serializers.SerializerMethodField(
         help_text="Why it is paused or failed: by_request, or the code of the last refusal."
     )
+    managed_by = serializers.SerializerMethodField(
+        help_text="What it is a part of, through which alone it is changed; null: nothing."
+    )
     metadata = MetadataField()
 
     class Meta:
@@ -332,6 +335,7 @@ class RecurringPaymentResponse(serializers.ModelSerializer[RecurringPayment]):
             "description",
             "metadata",
             "external_id",
+            "managed_by",
             "version",
             "created_at",
             "updated_at",
@@ -347,6 +351,10 @@ class RecurringPaymentResponse(serializers.ModelSerializer[RecurringPayment]):
 
     def get_status_reason(self, payment: RecurringPayment) -> str | None:
         return payment.status_reason or None
+
+    @extend_schema_field({"type": ["string", "null"], "enum": ["savings_plan", None]})
+    def get_managed_by(self, payment: RecurringPayment) -> str | None:
+        return payment.managed_by or None
 
     def get_rule(self, payment: RecurringPayment) -> str:
         return sentence_of(payment)
