@@ -1,10 +1,25 @@
-"""Moments and periods in query strings."""
+"""Days, moments and periods in query strings."""
 
 import datetime as dt
 
 from django.utils.dateparse import parse_date, parse_datetime
 
 from core.errors import InvalidRequest
+
+
+def day(text: str, *, field: str) -> dt.date:
+    """
+    Return the day.
+
+    :raises InvalidRequest: not a day
+    """
+    try:
+        parsed = parse_date(text)
+    except ValueError:
+        parsed = None
+    if parsed is None:
+        raise InvalidRequest(f"{field} is a day such as 2026-01-31.", field=field)
+    return parsed
 
 
 def moment(text: str, *, field: str) -> dt.datetime:

@@ -1,5 +1,6 @@
 """Who a credential speaks for."""
 
+from identity.queries.actors import actor_names
 from identity.queries.clocks import test_clock_of
 from identity.queries.keys import credential_digest, forget_verified_keys, principal_of_key
 from identity.queries.people import Identity, users_with_second_factor, who_is
@@ -16,6 +17,7 @@ __all__ = [
     "AccessToken",
     "Identity",
     "access_token",
+    "actor_names",
     "credential_digest",
     "forget_verified_keys",
     "principal_of_key",

@@ -13,15 +13,7 @@ from django.utils import timezone
 from core.admin import Act, Done, page_url
 from core.database import repeating
 from core.errors import IdempotencyConflict, InvalidState
-from core.idempotency import fingerprint, once
-from core.money import Money, format_money
-from core.permissions import Permission
-from core.versions import refuse_unless_as_seen
-from invoices import services
-from invoices.admin import words
-from invoices.admin.columns import credits_of
-from invoices.admin.drafting import ChangeDraftForm, SupplementForm, draft_version
-from invoices.admin.forms import (
+from core.forms import (
     AmountField,
     CardFreeField,
     DayField,
@@ -32,6 +24,14 @@ from invoices.admin.forms import (
     idempotency_key,
     part_field,
 )
+from core.idempotency import fingerprint, once
+from core.money import Money, format_money
+from core.permissions import Permission
+from core.versions import refuse_unless_as_seen
+from invoices import services
+from invoices.admin import words
+from invoices.admin.columns import credits_of
+from invoices.admin.drafting import ChangeDraftForm, SupplementForm, draft_version
 from invoices.admin.rows import Column, RowsField
 from invoices.models import CreditNote, Installment, Invoice
 from invoices.queries import credits_for, installments_of, invoice_for_update, open_credit

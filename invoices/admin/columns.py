@@ -1,19 +1,16 @@
 """What several lists and pages of invoices show alike."""
 
 import datetime as dt
-from collections.abc import Collection, Sequence
-from typing import Any
 from uuid import UUID
 
 from django.db.models import DateField, F, Func, OuterRef, Q, QuerySet, Subquery, Value
 from django.db.models.functions import Cast
 from django.db.models.lookups import LessThan
-from django.template.loader import render_to_string
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from core.admin import badge, in_words, link_to, minute
+from core.admin import badge, in_words, link_to
 from invoices.models import Credit, Installment, Invoice
 from invoices.queries import credits_of_invoice
 
@@ -21,48 +18,9 @@ from invoices.queries import credits_of_invoice
 OPEN = (Invoice.Status.PENDING, Invoice.Status.PARTIALLY_PAID, Invoice.Status.FAILED)
 
 
-def table(
-    title: str,
-    headings: Sequence[str],
-    rows: Sequence[Sequence[Any]],
-    *,
-    numbers: Collection[str] = ("Amount",),
-    totals: Sequence[tuple[str, Any]] = (),
-    note: str = "",
-) -> str:
-    """Return a panel with a table, `numbers` to the right; nothing where it has no rows."""
-    if not rows:
-        return ""
-    named = [(text, text in numbers) for text in headings]
-    context = {
-        "title": title,
-        "headings": named,
-        "rows": [list(zip(named, map(_shown, row), strict=True)) for row in rows],
-        "totals": totals,
-        "span": len(named) - 1,
-        "note": note,
-    }
-    return render_to_string("admin/invoice_panel.html", context)
-
-
-def _shown(value: Any) -> Any:
-    return when(value) if value is None or isinstance(value, dt.date) else value
-
-
-def when(value: dt.date | dt.datetime | None) -> SafeString:
-    """Return a day, or a moment in UTC, as tables show it: on one line."""
-    text = minute(value) if isinstance(value, dt.datetime) else value or ""
-    return format_html('<span class="time">{}</span>', text)
-
-
 def number(text: str | None) -> SafeString:
     """Return the number of a document, on one line."""
     return format_html('<span class="num">{}</span>', text or "")
-
-
-def status_badge(status: str) -> SafeString:
-    # On one line.
-    return badge(status, in_words(status).replace(" ", "\u00a0"))
 
 
 def installment_badge(installment: Installment, invoice: Invoice) -> SafeString:
@@ -98,11 +56,6 @@ def invoice_link(invoice: Invoice) -> SafeString:
 def transaction_link(transaction_id: UUID | None, text: str = "") -> SafeString | str:
     """Return a link to a transaction of the ledger; nothing where none was posted."""
     return link_to("ledger.Transaction", transaction_id, text) if transaction_id else ""
-
-
-def with_small(text: Any, small: Any) -> SafeString:
-    """Return a cell of a list: what it says first, and less of it below."""
-    return format_html("{}<small>{}</small>", text, small) if small else format_html("{}", text)
 
 
 def with_next_due(queryset: QuerySet[Invoice]) -> QuerySet[Invoice]:

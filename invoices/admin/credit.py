@@ -18,19 +18,11 @@ from core.admin import (
     money,
     panel_on,
 )
+from core.panels import status_badge, table, when, with_small
 from core.permissions import Permission
 from identity.models import Tenant
 from invoices.admin import words
-from invoices.admin.columns import (
-    customer_words,
-    invoice_link,
-    number,
-    status_badge,
-    table,
-    transaction_link,
-    when,
-    with_small,
-)
+from invoices.admin.columns import customer_words, invoice_link, number, transaction_link
 from invoices.admin.invoices import CustomerFilter
 from invoices.admin.links import document_link
 from invoices.models import Credit, CreditNote

@@ -11,9 +11,9 @@ from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 
 from core.admin import OfTenantForm
+from core.forms import EMAIL_LENGTH_MAX, CardFreeField, DayField, Keyed, minor_units
 from core.money import EXPONENTS, Money
 from core.versions import version_of
-from invoices.admin.forms import EMAIL_LENGTH_MAX, CardFreeField, DayField, Keyed, minor_units
 from invoices.admin.rows import Column, RowsField, cleaned_rows
 from invoices.models import Invoice, LineItem
 from invoices.queries import installments_of, lines_of

@@ -30,6 +30,7 @@ from core.admin import (
     page_url,
 )
 from core.errors import NotFound
+from core.panels import status_badge, when, with_small
 from core.permissions import Permission
 from identity.models import Tenant
 from invoices import services
@@ -41,11 +42,8 @@ from invoices.admin.columns import (
     number,
     overdue_only,
     overdue_since,
-    status_badge,
     transaction_link,
-    when,
     with_next_due,
-    with_small,
 )
 from invoices.admin.documents import document
 from invoices.admin.drafting import NewInvoiceForm

@@ -20,11 +20,12 @@ from core.admin import (
     TenantFilter,
     minute,
 )
+from core.panels import status_badge, when, with_small
 from core.permissions import Permission
 from identity.models import Tenant
 from invoices import services
 from invoices.admin import words
-from invoices.admin.columns import customer_words, invoice_link, status_badge, when, with_small
+from invoices.admin.columns import customer_words, invoice_link
 from invoices.models import Invoice, Mailing
 
 # On top of the first page; the filter shows them all.

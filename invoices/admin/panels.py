@@ -11,14 +11,13 @@ from django.utils.safestring import SafeString, mark_safe
 
 from core.admin import in_words, link_to, money, page_url, panel_on
 from core.money import format_money
+from core.panels import status_badge, table
 from invoices.admin import words
 from invoices.admin.columns import (
     credits_of,
     customer_words,
     installment_badge,
     invoice_link,
-    status_badge,
-    table,
     transaction_link,
 )
 from invoices.admin.links import document_link, payer_path

@@ -19,9 +19,9 @@ from core.admin import (
     sees_every_tenant,
     staff_tenant_id,
 )
+from core.forms import EMAIL_LENGTH_MAX, CardFreeField
 from core.permissions import Permission
 from invoices.admin.drafting import LOCALES
-from invoices.admin.forms import EMAIL_LENGTH_MAX, CardFreeField
 from invoices.models import InvoiceSettings
 from invoices.services.settings import (
     PAYMENT_TERMS_DAYS_MAX,

@@ -2,24 +2,23 @@
 Reports over HTTP: translate, one call, translate. JSON, or a file by `format` or `Accept`.
 """
 
-import datetime as dt
 from typing import ClassVar
 
 from django.utils import timezone
-from django.utils.dateparse import parse_date
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
 from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from core.api.dates import day
 from core.api.fields import CURRENCY
+from core.api.renderers import FileRenderer
 from core.api.views import TenantViewSet
 from core.errors import InvalidRequest
 from core.permissions import Permission
 from identity.models import Tenant
 from invoices.api import reports_shapes as shapes
-from invoices.api.renderers import FileRenderer
 from invoices.models import DailyFigures
 from invoices.services import report_files
 from invoices.services.reports import (
@@ -177,8 +176,8 @@ class ReportViewSet(TenantViewSet[DailyFigures]):
     def financial(self, request: Request) -> Response:
         given = request.query_params
         tenant = self._tenant()
-        last_day = _day(given["to"], "to") if "to" in given else tenant.day_of(timezone.now())
-        first_day = _day(given["from"], "from") if "from" in given else last_day.replace(day=1)
+        last_day = day(given["to"], field="to") if "to" in given else tenant.day_of(timezone.now())
+        first_day = day(given["from"], field="from") if "from" in given else last_day.replace(day=1)
         report = financial_report(
             tenant=tenant,
             first_day=first_day,
@@ -225,16 +224,6 @@ class ReportViewSet(TenantViewSet[DailyFigures]):
             raise InvalidRequest(f"One of {', '.join(_FORMATS)}.", field="format")
         chosen: str = self.request.accepted_renderer.format
         return chosen
-
-
-def _day(text: str, field: str) -> dt.date:
-    try:
-        day = parse_date(text)
-    except ValueError:
-        day = None
-    if day is None:
-        raise InvalidRequest(f"{field} is a day such as 2026-01-31.", field=field)
-    return day
 
 
 def _group_by(text: str) -> tuple[GroupBy, ...]:

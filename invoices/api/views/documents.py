@@ -9,11 +9,11 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from core.api.renderers import PdfRenderer, XmlRenderer
 from core.api.schema import MAY_CONFLICT
 from core.api.views import TenantViewSet
 from core.errors import InvalidRequest, NotFound
 from core.permissions import Permission
-from invoices.api.renderers import PdfRenderer, XmlRenderer
 from invoices.models import CreditNote, Invoice, Receipt
 from invoices.queries import invoice_of
 from invoices.services import documents

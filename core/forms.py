@@ -1,4 +1,4 @@
-"""Fields and forms that several acts on invoices share: amounts, keys, texts without cards."""
+"""Fields and forms that pages of the back office share: amounts, keys, texts without cards."""
 
 import datetime as dt
 from decimal import Decimal
