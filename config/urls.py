@@ -15,6 +15,7 @@ api_v1 = [
     path("", include("payments.api.urls")),
     path("", include("invoices.api.urls")),
     path("", include("savings.api.urls")),
+    path("", include("savings.api.document_urls")),
     path("", include("webhooks.api.urls")),
 ]
 

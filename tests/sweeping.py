@@ -189,6 +189,10 @@ CASES: dict[Route, Case] = {
     ),
     ("get", "/recurring-payments/<uuid:pk>/preview"): Case(_RECURRING),
     ("get", "/recurring-payments/<uuid:payment_id>/runs"): Case(_RECURRING),
+    ("get", "/savings-plans/<uuid:plan_id>/statement"): Case(
+        ("locked_savings_plan",), query="?from=2020-01-01&to=2020-02-01"
+    ),
+    ("get", "/savings-plans/<uuid:plan_id>/certificate"): Case(("locked_savings_plan",)),
     ("get", "/calendar-days"): Case(names_another=False),
     ("post", "/calendar-days"): Case(body=_of(date="2030-01-01", name="x"), names_another=False),
     ("delete", "/calendar-days/<uuid:pk>"): Case(("calendar_day",)),
