@@ -1,14 +1,20 @@
 """Fields and forms that pages of the back office share: amounts, keys, texts without cards."""
 
 import datetime as dt
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from django import forms
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest
+from django.utils import timezone
 
 from core.admin import REASON_LENGTH_MAX, ReasonForm
+from core.database import repeating
+from core.errors import IdempotencyConflict, InvalidState
+from core.idempotency import once
 from core.ids import new_id
 from core.money import AMOUNT_MAX, Money, exponent, format_money
 from core.redaction import without_card_numbers
@@ -64,6 +70,40 @@ def idempotency_key(request: HttpRequest, cleaned: dict[str, Any]) -> str:
 
 def asked_by(request: HttpRequest) -> str:
     return f"user:{request.user.pk}"
+
+
+def made_once(
+    *,
+    request: HttpRequest,
+    cleaned: dict[str, Any],
+    tenant_id: UUID,
+    asked: bytes,
+    what: str,
+    make: Callable[[dt.datetime], Any],
+) -> tuple[str, bool]:
+    """
+    Make an object once for each form that was shown; return its id, and whether it was made before.
+
+    :raises InvalidState: the form made another one already
+    """
+    now = timezone.now()
+
+    def effect() -> tuple[int, Any]:
+        return 201, {"id": str(make(now).pk)}
+
+    try:
+        answer = repeating(
+            lambda: once(
+                tenant_id=tenant_id,
+                key=idempotency_key(request, cleaned),
+                request_fingerprint=asked,
+                now=now,
+                effect=effect,
+            )
+        )
+    except IdempotencyConflict as refusal:
+        raise InvalidState(f"This form has made {what} already. Open a new one.") from refusal
+    return answer.body["id"], answer.is_replay
 
 
 class AmountField(forms.DecimalField):

@@ -121,6 +121,30 @@ def plan_of(*, tenant_id: UUID, plan_id: UUID, owner_id: UUID | None = None) -> 
     return plan
 
 
+def unlocks_of(
+    *,
+    tenant_id: UUID,
+    first: date,
+    last: date,
+    after: tuple[date, UUID] | None = None,
+) -> QuerySet[SavingsPlan]:
+    """
+    Return the tenant's locked plans that unlock from the first day to the last, the next one first;
+    of them those behind the day and id of `after`.
+    """
+    found = SavingsPlan.objects.filter(
+        tenant_id=tenant_id,
+        kind=SavingsPlan.Kind.DATE_LOCKED,
+        status=SavingsPlan.Status.ACTIVE,
+        unlock_date__range=(first, last),
+    )
+    if after is not None:
+        day, plan_id = after
+        found = found.filter(unlock_date__gte=day)
+        found = found.filter(Q(unlock_date__gt=day) | Q(pk__gt=plan_id))
+    return found.select_related("plan_account", "source_account").order_by("unlock_date", "pk")
+
+
 def lock_of_account(tenant_id: UUID, account_id: UUID) -> SavingsPlanLocked | None:
     """Return why the account is locked for debits, if a plan is the reason."""
     plan = SavingsPlan.objects.filter(

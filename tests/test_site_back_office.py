@@ -27,7 +27,7 @@ from ledger.services import place_hold
 from payments import services
 from payments.gateways.port import CardData
 from payments.services.waiting import open_discrepancy
-from tests import making, recurring
+from tests import making, recurring, saving
 from tests.back_office import list_url, no_counting, page_url, shown, signed_in
 from tests.gateways import (
     GOOD_CARD,
@@ -70,6 +70,7 @@ def one_of_each(tenant: Tenant, kept_sandbox: Sandbox) -> None:
     create_api_key(tenant_id=tenant.pk, name="k", scopes=["read"], now=timezone.now())
     _one_of_each_payment(tenant, kept_sandbox)
     recurring.one_of_each(account, timezone.now())
+    saving.one_of_each(account, timezone.now())
     _one_of_each_of_invoices(tenant)
     making.job_that_died(tenant)
     FailureNotice.objects.create(
@@ -173,6 +174,9 @@ def test_only_our_own_pages_are_here() -> None:
         "payments.RecurringPayment",
         "payments.RecurringRun",
         "payments.Refund",
+        "savings.EarlyRelease",
+        "savings.InterestBook",
+        "savings.SavingsPlan",
         "webhooks.InboundEvent",
     ]
     assert all(isinstance(each, BackOfficeAdmin) for each in admin.site._registry.values())

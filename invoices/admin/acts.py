@@ -11,8 +11,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from core.admin import Act, Done, page_url
-from core.database import repeating
-from core.errors import IdempotencyConflict, InvalidState
+from core.errors import InvalidState
 from core.forms import (
     AmountField,
     CardFreeField,
@@ -22,9 +21,10 @@ from core.forms import (
     WithReason,
     asked_by,
     idempotency_key,
+    made_once,
     part_field,
 )
-from core.idempotency import fingerprint, once
+from core.idempotency import fingerprint
 from core.money import Money, format_money
 from core.permissions import Permission
 from core.versions import refuse_unless_as_seen
@@ -56,25 +56,15 @@ def make_once(
 
     :raises InvalidState: the form made another one already
     """
-    now = timezone.now()
-    asked = fingerprint("invoice", dataclasses.asdict(cleaned["new"]), cleaned["finish"])
-
-    def effect() -> tuple[int, Any]:
-        return 201, {"id": str(make(now).pk)}
-
-    try:
-        answer = repeating(
-            lambda: once(
-                tenant_id=tenant_id,
-                key=idempotency_key(request, cleaned),
-                request_fingerprint=asked,
-                now=now,
-                effect=effect,
-            )
-        )
-    except IdempotencyConflict as refusal:
-        raise InvalidState("This form has made an invoice already. Open a new one.") from refusal
-    return Invoice.objects.get(pk=answer.body["id"]), answer.is_replay
+    made_id, is_replay = made_once(
+        request=request,
+        cleaned=cleaned,
+        tenant_id=tenant_id,
+        asked=fingerprint("invoice", dataclasses.asdict(cleaned["new"]), cleaned["finish"]),
+        what="an invoice",
+        make=make,
+    )
+    return Invoice.objects.get(pk=made_id), is_replay
 
 
 def credit_left_for(invoice: Invoice) -> int:

@@ -1,7 +1,7 @@
 """Recurring payments, their runs and the calendar they go by, in the back office."""
 
 import datetime as dt
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 from django import forms
@@ -65,6 +65,12 @@ class _RecurringAct(Act[RecurringPayment]):
     service: Any
     done: str
 
+    # Whether one can; of what is part of something else, only through that.
+    states: ClassVar[tuple[str, ...]]
+
+    def is_offered(self, obj: RecurringPayment) -> bool:
+        return obj.status in self.states and not obj.managed_by
+
     def run(self, obj: RecurringPayment, request: HttpRequest, cleaned: dict[str, Any]) -> Done:
         type(self).service(
             tenant_id=obj.tenant_id,
@@ -83,9 +89,7 @@ class Pause(_RecurringAct):
     )
     service = staticmethod(services.pause_recurring_payment)
     done = "The recurring payment is paused."
-
-    def is_offered(self, obj: RecurringPayment) -> bool:
-        return obj.status == _P.Status.ACTIVE
+    states = (_P.Status.ACTIVE,)
 
 
 class Resume(_RecurringAct):
@@ -93,9 +97,7 @@ class Resume(_RecurringAct):
     warning = "It goes on with the next date from now. Those that the pause has passed stay unpaid."
     service = staticmethod(services.resume_recurring_payment)
     done = "The recurring payment is resumed."
-
-    def is_offered(self, obj: RecurringPayment) -> bool:
-        return obj.status == _P.Status.PAUSED
+    states = (_P.Status.PAUSED,)
 
 
 class Cancel(_RecurringAct):
@@ -107,9 +109,7 @@ class Cancel(_RecurringAct):
     is_dangerous = True
     service = staticmethod(services.cancel_recurring_payment)
     done = "The recurring payment is cancelled."
-
-    def is_offered(self, obj: RecurringPayment) -> bool:
-        return obj.status in _OPEN
+    states = _OPEN
 
 
 # --- Recurring payments ------------------------------------------------------------------------
