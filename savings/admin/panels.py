@@ -133,7 +133,7 @@ def _projection_panel(plan: SavingsPlan) -> str:
     if left_out:
         said += f" {left_out:,} months before the last are left out."
     headings = ["Until", "Put aside", "Interest", "Tax", "Balance"]
-    return table("What will be", headings, rows, numbers=headings[1:], note=said)
+    return table("Projection", headings, rows, numbers=headings[1:], note=said)
 
 
 def _interest_panel(plan: SavingsPlan) -> str:

@@ -24,6 +24,8 @@ from core.admin import (
     metadata_lines,
     money,
     page_url,
+    sees_every_tenant,
+    staff_tenant_id,
 )
 from core.errors import DomainError
 from core.forms import made_once
@@ -36,10 +38,11 @@ from savings.admin import words
 from savings.admin.acts import ACTS, in_our_words
 from savings.admin.columns import account_link, joined, progress, state_badge
 from savings.admin.forms import NewPlanForm, PeriodForm
-from savings.models import SavingsPlan
+from savings.models import EarlyRelease, SavingsPlan
 from savings.queries import in_state
 from savings.services import documents
 
+_WAITING_MAX = 99
 _STATES = ("active", "paused", "completed", "stopped", "unlocked", "closed")
 
 
@@ -135,6 +138,7 @@ class SavingsPlanAdmin(BackOfficeAdmin[SavingsPlan]):
         links = {
             "unlocks_url": reverse("admin:savings_unlocks"),
             "releases_url": reverse("admin:savings_earlyrelease_changelist"),
+            "releases_waiting": _releases_waiting(request),
         }
         return super().changelist_view(request, {**links, **(extra_context or {})})
 
@@ -280,6 +284,17 @@ class SavingsPlanAdmin(BackOfficeAdmin[SavingsPlan]):
                 "X-Content-Type-Options": "nosniff",
             },
         )
+
+
+def _releases_waiting(request: HttpRequest) -> str:
+    """Return how many early releases wait to be decided, in words; empty: none."""
+    waiting = EarlyRelease.objects.filter(status=EarlyRelease.Status.REQUESTED)
+    if not sees_every_tenant(request):
+        waiting = waiting.filter(tenant_id=staff_tenant_id(request))
+    count = len(waiting.values_list("pk", flat=True)[: _WAITING_MAX + 1])
+    if count > _WAITING_MAX:
+        return f"more than {_WAITING_MAX} waiting"
+    return f"{count} waiting" if count else ""
 
 
 def _next_step(plan: SavingsPlan) -> SafeString:

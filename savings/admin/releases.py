@@ -137,7 +137,7 @@ class EarlyReleaseAdmin(BackOfficeAdmin[EarlyRelease]):
 
     @admin.display(description="Plan")
     def plan_shown(self, obj: EarlyRelease) -> SafeString:
-        return with_small(plan_link(obj.plan), f"until {obj.plan.unlock_date}")
+        return with_small(plan_link(obj.plan), format_html("until {}", when(obj.plan.unlock_date)))
 
     @admin.display(description="In the plan")
     def amount_money(self, obj: EarlyRelease) -> SafeString:

@@ -26,8 +26,8 @@ from savings.queries import plan_of, state_of
 
 LOCALE = "en"
 FIRST_DAY = dt.date(1970, 1, 1)
-# Some forty pages, a second or two.
-LINES_MAX = 2_000
+# Some thirty pages, two or three seconds; and a plan has three or four lines a month.
+LINES_MAX = 1_000
 _ENDLESS = dt.datetime(9999, 12, 30, tzinfo=dt.UTC)
 _BEGINNING = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _D = SavingsPlan.DayCount
@@ -83,7 +83,7 @@ def plan_statement(
     which it was booked, and by a test clock those for which it was.
 
     :raises NotFound: no such plan in this tenant, or not the owner's
-    :raises InvalidRequest: the period is empty, is yet to come, or has more than 2,000 lines
+    :raises InvalidRequest: the period is empty, is yet to come, or has more than 1,000 lines
     """
     plan = _plan(tenant_id, plan_id, owner_id)
     tenant = plan.tenant

@@ -11,7 +11,7 @@ from pytest_django.live_server_helper import LiveServer
 from accounts.models import Account
 from core.caller import Caller, calling
 from identity.models import Tenant, User
-from identity.services import advance_test_clock, start_test_clock
+from identity.services import advance_test_clock, create_user, start_test_clock
 from savings.models import EarlyRelease, SavingsPlan
 from savings.services import pause_plan, request_release
 from tests import test_admin_browser as browser
@@ -58,7 +58,10 @@ def months_of_saving(bank: Tenant) -> tuple[SavingsPlan, SavingsPlan]:
     paused = auto_plan(source, now=JANUARY, target_amount=None, months=24, name="Rainy days")
     pause_plan(tenant_id=bank.pk, plan_id=paused.pk, now=JANUARY, reason="Lost the job")
     advance_test_clock(tenant_id=bank.pk, to=utc("2026-04-20T09:00"), now=JANUARY)
-    with calling(Caller("user:01a20000-0000-7000-8000-000000000001")):
+    siti = create_user(
+        tenant_id=bank.pk, email="siti@kopi.test", password=None, role="operator", now=JANUARY
+    )
+    with calling(Caller(f"user:{siti.pk}")):
         request_release(tenant_id=bank.pk, plan_id=locked.pk, reason="Hospital", now=timezone.now())
     return aside, locked
 
@@ -129,7 +132,7 @@ def test_pages_of_plans_fit_the_window(
     aside, locked = months_of_saving(bank)
     release = EarlyRelease.objects.get()
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
-    page.set_viewport_size({"width": width, "height": 900})
+    page.set_viewport_size({"width": width, "height": 1_900})
     sign_in(page, live_server)
     for name, path in (
         ("plans", "savingsplan/"),

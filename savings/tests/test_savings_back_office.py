@@ -222,7 +222,7 @@ def test_a_page_says_the_terms_and_what_will_be(operator: Client, locked: Saving
         "4.25 % a year",
         "20 % of the interest",
         "ACT/365F",
-        "What will be",
+        "Projection",
         f"On {locked.unlock_date} it has USD 30",
         "Not posted yet",
         "Timeline",
@@ -529,6 +529,7 @@ def test_one_asks_and_another_approves(
     assert "Somebody else decides than who asked for it." in refused
     assert saved(locked) == 30_000
 
+    assert "Early releases: 1 waiting" in shown(supervisor, PLANS)
     waiting = text_of(shown(supervisor, RELEASES))
     assert "Hospital" in waiting
     assert "USD 300.00" in waiting
@@ -540,6 +541,7 @@ def test_one_asks_and_another_approves(
     assert again(locked).status == "closed"
     assert balance_of(source) == 100_000
     assert "Nothing here." in shown(supervisor, RELEASES)
+    assert "waiting" not in shown(supervisor, PLANS)
     assert "Hospital" in shown(supervisor, f"{RELEASES}?status=approved")
     assert "Hospital" in shown(supervisor, f"{RELEASES}?status=all")
     assert "Hospital" not in shown(supervisor, f"{RELEASES}?status=rejected")
