@@ -229,7 +229,11 @@ def _lines(
             opening = balance = balance + entry.amount
         elif date <= last:
             balance += entry.amount
-            said = _KINDS.get(posted.type) or posted.description or posted.type.replace("_", " ")
+            said = (
+                _KINDS.get(posted.type)
+                or posted.description
+                or posted.type.replace("_", " ").capitalize()
+            )
             lines.append(StatementLine(date, said, entry.amount, balance, posted.pk))
     return opening, lines
 
@@ -277,7 +281,7 @@ def _lines_table(said: PlanStatement, money: Callable[[int], str]) -> Table:
         ]
         for line in said.lines
     ]
-    widths = [WIDTH * share for share in (0.15, 0.41, 0.22, 0.22)]
+    widths = [WIDTH * share for share in (0.13, 0.35, 0.26, 0.26)]
     return Table(rows, colWidths=widths, repeatRows=1, style=RULED)
 
 
