@@ -1,7 +1,7 @@
 """Reads of savings plans, scoped to a tenant and, for a customer, to what is theirs."""
 
 from datetime import date
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any
 from uuid import UUID
 
@@ -196,7 +196,8 @@ def interest_in_waiting(plan: SavingsPlan) -> Decimal:
     if last is not None:
         accruals = accruals.filter(date__gt=last.period_to)
     accrued = accruals.aggregate(sum=Sum("amount"))["sum"] or Decimal(0)
-    return Decimal(accrued) + (last.carried_out if last is not None else Decimal(0))
+    # The largest balances have more digits than Decimal keeps by default.
+    return Context(prec=60).add(accrued, last.carried_out if last is not None else Decimal(0))
 
 
 def interest_totals(plan: SavingsPlan) -> tuple[int, int]:

@@ -26,8 +26,10 @@ from core.database import is_gone, repeating, sql_array
 from core.errors import DomainError
 from core.idempotency import fingerprint
 from core.ids import new_id
+from core.money import AMOUNT_MAX
 from core.runs import progress
 from identity.models import Tenant
+from ledger.errors import BalanceOutOfRange
 from ledger.services import Leg, Outcome, Posting, post, refusal_of
 from savings.models import InterestBook, InterestPosting, SavingsPlan
 
@@ -314,13 +316,19 @@ def post_interest(
         currency: interest_accounts(tenant, currency, now)
         for currency in {each.currency for each in due}
     }
-    paid = [each for each in due if each.amount > 0]
+    # More than one posting moves is for people to see to, and keeps no other from being paid.
+    refused: dict[UUID, DomainError] = {
+        each.plan_id: BalanceOutOfRange("The interest is more than one posting moves.")
+        for each in due
+        if each.amount > AMOUNT_MAX
+    }
+    paid = [each for each in due if each.amount > 0 and each.plan_id not in refused]
     outcomes = post(
         tenant_id=tenant.pk,
         postings=[_posting(each, books[each.currency], tenant, now) for each in paid],
     )
     by_plan = {each.plan_id: outcome for each, outcome in zip(paid, outcomes, strict=True)}
-    refused = {
+    refused |= {
         plan_id: refusal_of(outcome)
         for plan_id, outcome in by_plan.items()
         if outcome.refusal is not None
