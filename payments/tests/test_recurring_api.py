@@ -124,6 +124,7 @@ def test_what_is_left_out_has_its_default(api: ContractClient, body: dict[str, A
     }
     assert (made["pause_after_failures"], made["catch_up"]) == (3, "run_once")
     assert (made["max_lateness_days"], made["end_date"], made["count"]) == (7, None, None)
+    assert made["managed_by"] is None
 
 
 def test_one_by_salary_has_a_share_of_it(
