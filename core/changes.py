@@ -7,6 +7,7 @@ transaction's own row says who made it.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -30,6 +31,31 @@ WITH event AS (
 )
 {_INSERT_RECORD}
 """  # noqa: S608 - put together from constants
+
+_INSERT_MANY = """
+WITH changed AS (
+    SELECT * FROM unnest(%(ids)s::uuid[], %(payloads)s::jsonb[], %(before)s::jsonb[],
+                         %(after)s::jsonb[]) WITH ORDINALITY c(id, payload, before, after, n)
+), event AS (
+    INSERT INTO core_outboxevent (tenant_id, event_type, resource_id, payload, created_at)
+    SELECT %(tenant_id)s, %(action)s, id, payload, %(now)s FROM changed ORDER BY n
+)
+INSERT INTO core_auditrecord (tenant_id, action, actor_id, object_id, before, after, reason,
+                              request_id, address, created_at)
+SELECT %(tenant_id)s, %(action)s, %(actor_id)s, id, before, after, '', %(request_id)s, %(address)s,
+       %(now)s
+  FROM changed ORDER BY n
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One of many: see record_change."""
+
+    object_id: UUID
+    before: Mapping[str, Any] | None = None
+    after: Mapping[str, Any] | None = None
+    payload: Mapping[str, Any] | None = None
 
 
 def record_change(
@@ -60,6 +86,31 @@ def record_change(
         payload=_json(payload),
         now=now,
     )
+
+
+def record_changes(
+    *, tenant_id: UUID, action: str, changes: Sequence[Change], now: datetime
+) -> None:
+    """Write the events and audit records of many changes of one kind. One round trip."""
+    if not changes:
+        return
+    caller = current_caller()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _INSERT_MANY,
+            {
+                "tenant_id": tenant_id,
+                "action": action,
+                "now": now,
+                "ids": sql_array([each.object_id.hex for each in changes]),
+                "payloads": [_json(each.payload) for each in changes],
+                "before": [_json(each.before) for each in changes],
+                "after": [_json(each.after) for each in changes],
+                "actor_id": caller.actor_id,
+                "request_id": caller.request_id,
+                "address": caller.address,
+            },
+        )
 
 
 def record_for_audit(

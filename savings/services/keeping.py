@@ -11,14 +11,16 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import groupby
+from typing import Any
 from uuid import UUID
 
 import structlog
 from django.db import connection, transaction
-from django.db.models import Min
+from django.db.models import F, Min
 
 from accounts.models import Account
 from accounts.services import lock_debits
+from core.changes import Change, record_changes
 from core.clock import follow_clocks
 from core.database import is_gone, repeating
 from core.errors import DomainError
@@ -192,30 +194,36 @@ def _take_steps(taken: Sequence[Taken], now: dt.datetime) -> None:
 
 def _unlock(plans: Sequence[SavingsPlan], now: dt.datetime) -> None:
     """Unlock plans whose date has come; what is not to be paid out stays."""
+    if not plans:
+        return
+    tenant_id = plans[0].tenant_id
     for plan in plans:
-        plan.status, plan.updated_at = _S.UNLOCKED, now
-        plan.version += 1
-        if plan.at_the_end == SavingsPlan.AtTheEnd.KEEP:
-            plan.next_step_at, plan.step_tries = None, 0
-    SavingsPlan.objects.bulk_update(
-        plans, ["status", "version", "next_step_at", "step_tries", "updated_at"]
+        plan.status = _S.UNLOCKED
+    _write(plans, status=_S.UNLOCKED, updated_at=now)
+    kept = [plan for plan in plans if plan.at_the_end == SavingsPlan.AtTheEnd.KEEP]
+    for plan in kept:
+        plan.next_step_at = None
+    _write(kept, next_step_at=None, step_tries=0)
+    lock_debits(
+        tenant_id=tenant_id,
+        account_ids=[plan.plan_account_id for plan in plans],
+        until=None,
+        now=now,
     )
-    if plans:
-        lock_debits(
-            tenant_id=plans[0].tenant_id,
-            account_ids=[plan.plan_account_id for plan in plans],
-            until=None,
-            now=now,
-        )
-    for plan in plans:
-        record(
-            plan,
-            "unlocked",
-            now,
-            before={"status": "active"},
-            after={"status": plan.status},
-            payload={"unlock_date": plan.unlock_date, "late": _is_late(plan, now)},
-        )
+    record_changes(
+        tenant_id=tenant_id,
+        action="savings_plan.unlocked",
+        changes=[
+            Change(
+                plan.pk,
+                before={"status": "active"},
+                after={"status": plan.status},
+                payload={"unlock_date": plan.unlock_date, "late": _is_late(plan, now)},
+            )
+            for plan in plans
+        ],
+        now=now,
+    )
 
 
 def _is_late(plan: SavingsPlan, now: dt.datetime) -> bool:
@@ -230,82 +238,98 @@ def _pay_out(
     interest was refused waits: once it is closed, nobody would pay that.
     """
     due = [plan for plan in plans if plan.next_step_at is not None]
+    if not due:
+        return
     accounts = Account.objects.in_bulk([plan.plan_account_id for plan in due])
-    stuck = {plan.pk: unpaid[plan.pk].code for plan in due if plan.pk in unpaid}
-    stuck |= {plan.pk: "on_hold" for plan in due if accounts[plan.plan_account_id].held}
-    for plan in due:
-        if plan.pk in stuck:
-            _put_off(plan, stuck[plan.pk], now)
-    free = [plan for plan in due if plan.pk not in stuck]
-    paid = [plan for plan in free if accounts[plan.plan_account_id].balance > 0]
-    outcomes = (
-        post(
-            tenant_id=due[0].tenant_id,
-            postings=[
-                payout_posting(
-                    plan,
-                    accounts[plan.plan_account_id].balance,
-                    plan.source_account_id,
-                    key=closing_key(plan),
-                    now=now,
-                )
-                for plan in paid
-            ],
-        )
-        if due
-        else []
+    obstacles = {plan.pk: unpaid[plan.pk].code for plan in due if plan.pk in unpaid}
+    obstacles |= {plan.pk: "on_hold" for plan in due if accounts[plan.plan_account_id].held}
+    paid = [
+        plan
+        for plan in due
+        if plan.pk not in obstacles and accounts[plan.plan_account_id].balance > 0
+    ]
+    outcomes = post(
+        tenant_id=due[0].tenant_id,
+        postings=[
+            payout_posting(
+                plan,
+                accounts[plan.plan_account_id].balance,
+                plan.source_account_id,
+                key=closing_key(plan),
+                now=now,
+            )
+            for plan in paid
+        ],
     )
-    refused = {
+    obstacles |= {
         plan.pk: outcome.refusal
         for plan, outcome in zip(paid, outcomes, strict=True)
         if outcome.refusal is not None
     }
-    for plan in free:
-        code = refused.get(plan.pk)
-        if code is None:
-            _close(plan, accounts[plan.plan_account_id].balance, now)
-        else:
-            _put_off(plan, code, now)
-    SavingsPlan.objects.bulk_update(
-        due,
-        [
-            *("status", "status_reason", "next_step_at", "step_tries", "ended_at"),
-            *("version", "updated_at"),
+    _close([plan for plan in due if plan.pk not in obstacles], accounts, now)
+    for code in sorted(set(obstacles.values())):
+        _put_off([plan for plan in due if obstacles.get(plan.pk) == code], code, now)
+
+
+def _close(
+    plans: Sequence[SavingsPlan], accounts: Mapping[UUID, Account], now: dt.datetime
+) -> None:
+    """Close plans that were paid out; of the accounts, what they had before that."""
+    if not plans:
+        return
+    _write(
+        plans,
+        status=_S.CLOSED,
+        status_reason="",
+        next_step_at=None,
+        step_tries=0,
+        ended_at=now,
+        updated_at=now,
+    )
+    paid = {plan.pk: accounts[plan.plan_account_id].balance for plan in plans}
+    record_changes(
+        tenant_id=plans[0].tenant_id,
+        action="savings_plan.closed",
+        changes=[
+            Change(
+                plan.pk,
+                before={"status": plan.status},
+                after={"status": _S.CLOSED, "paid_out": paid[plan.pk]},
+                payload={"paid_out": paid[plan.pk], "account_id": str(plan.source_account_id)},
+            )
+            for plan in plans
         ],
+        now=now,
     )
 
 
-def _close(plan: SavingsPlan, amount: int, now: dt.datetime) -> None:
-    before, plan.status = plan.status, _S.CLOSED
-    plan.status_reason, plan.next_step_at, plan.step_tries = "", None, 0
-    plan.ended_at, plan.updated_at = now, now
-    plan.version += 1
-    record(
-        plan,
-        "closed",
-        now,
-        before={"status": before},
-        after={"status": plan.status, "paid_out": amount},
-        payload={"paid_out": amount, "account_id": str(plan.source_account_id)},
-    )
-
-
-def _put_off(plan: SavingsPlan, code: str, now: dt.datetime) -> None:
-    """Note why a plan could not be paid out: it is tried again, if that may pass."""
-    is_news = plan.status_reason != code
-    plan.status_reason, plan.updated_at = code, now
+def _put_off(plans: Sequence[SavingsPlan], code: str, now: dt.datetime) -> None:
+    """Note why plans could not be paid out: it is tried again, if that may pass."""
+    again = None if code in FOR_GOOD_REFUSED else now + REFUSED_WAIT
     # It was seen to: nothing is wrong with taking it up.
-    plan.step_tries = 0
-    plan.next_step_at = None if code in FOR_GOOD_REFUSED else now + REFUSED_WAIT
-    plan.version += 1
-    if is_news:
-        record(
-            plan,
-            "payout_failed",
-            now,
-            after={"status_reason": code},
-            payload={"code": code, "will_retry": plan.next_step_at is not None},
-        )
+    _write(plans, status_reason=code, next_step_at=again, step_tries=0, updated_at=now)
+    record_changes(
+        tenant_id=plans[0].tenant_id,
+        action="savings_plan.payout_failed",
+        changes=[
+            Change(
+                plan.pk,
+                after={"status_reason": code},
+                payload={"code": code, "will_retry": again is not None},
+            )
+            for plan in plans
+            # Told once, not with each try.
+            if plan.status_reason != code
+        ],
+        now=now,
+    )
+
+
+def _write(plans: Sequence[SavingsPlan], **values: Any) -> None:
+    """Change rows that the caller has locked: what an editor has seen is not there any more."""
+    SavingsPlan.objects.filter(pk__in=[plan.pk for plan in plans]).update(
+        version=F("version") + 1, **values
+    )
 
 
 class ByTestClock:
