@@ -481,17 +481,21 @@ def _of_payment(
 ) -> SavingsPlan:
     with transaction.atomic():
         plan = plan_for_update(tenant_id=tenant_id, plan_id=plan_id, owner_id=owner_id)
-        if plan.recurring_payment_id is None:
+        payment = plan.recurring_payment
+        if payment is None:
             raise InvalidState("It puts nothing aside by itself.")
         if plan.status != _S.ACTIVE:
             raise InvalidState(f"The plan is {plan.status}.")
         plan.recurring_payment = change(
             tenant_id=tenant_id,
-            payment_id=plan.recurring_payment_id,
+            payment_id=payment.pk,
             reason=reason,
             now=now,
             managed_by=MANAGER,
         )
+        if plan.recurring_payment.status == payment.status:
+            # Asked for twice is done.
+            return plan
         # The state that people see has changed, and with it what an editor has seen.
         plan.version += 1
         plan.updated_at = now
