@@ -168,7 +168,8 @@ class SavingsPlanResponse(serializers.ModelSerializer[SavingsPlan]):
         " is closed. unlocked: the date has come, and it was kept."
     )
     status_reason = serializers.SerializerMethodField(
-        help_text="Why it is stopped, or was not paid out: the code of the refusal."
+        help_text="Why it is stopped, or was not paid out: the code of the refusal. Of one that is"
+        " paused: by_request, or the code of the last refusal."
     )
     account_id = serializers.UUIDField(source="source_account_id", help_text="The source.")
     plan_account_id = serializers.UUIDField(help_text="The plan's own account.")
@@ -246,6 +247,9 @@ class SavingsPlanResponse(serializers.ModelSerializer[SavingsPlan]):
         return state_of(plan)
 
     def get_status_reason(self, plan: SavingsPlan) -> str | None:
+        payment = plan.recurring_payment
+        if payment is not None and state_of(plan) == "paused":
+            return payment.status_reason
         return plan.status_reason or None
 
     def get_progress(self, plan: Any) -> float | None:

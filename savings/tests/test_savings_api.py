@@ -329,15 +329,36 @@ def test_it_is_paused_and_resumed_for_a_reason(api: ContractClient, auto: dict[s
     made = make(api, auto)
 
     paused = done(act(api, made, "pause", reason="between two jobs"))
+    again = done(act(api, made, "pause"))
     resumed = done(act(api, made, "resume"))
 
-    assert (paused["status"], resumed["status"]) == ("paused", "active")
+    assert (paused["status"], paused["status_reason"]) == ("paused", "by_request")
+    assert again == paused
+    assert (resumed["status"], resumed["status_reason"]) == ("active", None)
     records = AuditRecord.objects.filter(object_id=made["id"]).order_by("pk")
     assert [(record.action, record.reason) for record in records] == [
         ("savings_plan.created", ""),
         ("savings_plan.paused", "between two jobs"),
         ("savings_plan.resumed", ""),
     ]
+
+
+def test_a_source_without_money_pauses_it_in_the_end(
+    tenant: Tenant, api: ContractClient, auto: dict[str, Any]
+) -> None:
+    empty = making.open_account(tenant)
+    made = make(api, auto, account_id=str(empty.pk), day_of_month=20)
+
+    advance(tenant, "2026-04-15")
+
+    shown = api.get(path_of(made)).json()
+    assert (shown["status"], shown["status_reason"]) == ("paused", "insufficient_funds")
+    failed = api.get(path_of(made, "/runs?status=failed")).json()["results"]
+    assert [run["date"] for run in failed] == ["2026-03-20", "2026-02-20", "2026-01-20"]
+    making.deposit(empty, 500)
+    assert done(act(api, made, "resume"))["status_reason"] is None
+    advance(tenant, "2026-04-21")
+    assert api.get(path_of(made)).json()["balance"] == 100
 
 
 def test_a_locked_one_is_neither_paused_nor_resumed(
