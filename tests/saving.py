@@ -162,7 +162,12 @@ def _thirty(day: dt.date) -> int:
 
 def back_dated(account: Account, to: dt.datetime) -> None:
     """Have what was booked on the account so far be of the moment, as if it had been so then."""
-    corrupt("UPDATE ledger_entry SET created_at = %s WHERE account_id = %s", to, account.pk)
+    posted = "(SELECT transaction_id FROM ledger_entry WHERE account_id = %s)"
+    corrupt(f"UPDATE ledger_transaction SET created_at = %s WHERE id IN {posted}", to, account.pk)
+    corrupt(
+        f"UPDATE ledger_entry SET created_at = %s WHERE transaction_id IN {posted}",
+        *(to, account.pk),
+    )
     corrupt("UPDATE accounts_account SET updated_at = %s WHERE id = %s", to, account.pk)
 
 
