@@ -73,6 +73,8 @@ class SavingsPlan(models.Model):
     amount = models.BigIntegerField()
     # Minor units; null: none. Of a plan by months it is what it is to be.
     target_amount = models.BigIntegerField(null=True)
+    # For how many months it puts aside; null: until the target.
+    months = models.PositiveSmallIntegerField(null=True)
     at_the_end = models.CharField(max_length=7, choices=AtTheEnd, default=AtTheEnd.PAY_OUT)
     # Date-locked: from the beginning of this day in the tenant's time zone it may be had.
     unlock_date = models.DateField(null=True)
@@ -111,6 +113,7 @@ class SavingsPlan(models.Model):
                     kind="date_locked",
                     recurring_payment=None,
                     target_amount=None,
+                    months=None,
                     unlock_date__isnull=False,
                     unlock_at__isnull=False,
                     status__in=["active", "unlocked", "closed"],

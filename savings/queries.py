@@ -7,10 +7,8 @@ from uuid import UUID
 
 from django.db.models import (
     BigIntegerField,
-    Count,
     DecimalField,
     Expression,
-    IntegerField,
     OuterRef,
     Q,
     QuerySet,
@@ -42,8 +40,8 @@ def plans_of(*, tenant_id: UUID, owner_id: UUID | None = None) -> QuerySet[Savin
 
 def with_figures(plans: QuerySet[SavingsPlan]) -> QuerySet[Any]:
     """
-    Return the plans with their `interest` and `tax`, in minor units, their `accrued_interest` (see
-    interest_in_waiting) and `runs_made`: however many plans there are, in one statement.
+    Return the plans with their `interest` and `tax`, in minor units, and `accrued_interest` (see
+    interest_in_waiting): however many plans there are, in one statement.
     """
     posted = InterestPosting.objects.filter(plan=OuterRef("pk")).values("plan")
     last = InterestPosting.objects.filter(plan=OuterRef("pk")).order_by("-period_to")
@@ -52,16 +50,12 @@ def with_figures(plans: QuerySet[SavingsPlan]) -> QuerySet[Any]:
     unposted = InterestAccrual.objects.filter(
         plan=OuterRef("pk"), date__gt=Coalesce(Subquery(last_day), Value(date.min))
     ).values("plan")
-    runs = RecurringRun.objects.filter(recurring_payment=OuterRef("recurring_payment"))
     exact = DecimalField(max_digits=32, decimal_places=12)
     return plans.annotate(
         interest=_or_none_at_all(posted.annotate(sum=Sum("amount")), BigIntegerField()),
         tax=_or_none_at_all(posted.annotate(sum=Sum("tax")), BigIntegerField()),
         accrued_interest=_or_none_at_all(unposted.annotate(sum=Sum("amount")), exact)
         + Coalesce(Subquery(last.values("carried_out")[:1]), Value(Decimal(0), exact)),
-        runs_made=_or_none_at_all(
-            runs.values("recurring_payment").annotate(sum=Count("pk")), IntegerField()
-        ),
     )
 
 
@@ -70,22 +64,28 @@ def _or_none_at_all(sums: QuerySet[Any, Any], field: Any) -> Expression:
     return Coalesce(Subquery(sums.order_by().values("sum")), Value(0), output_field=field)
 
 
-def progress_of(plan: SavingsPlan, *, runs_made: int) -> Decimal | None:
+def months_behind(plan: SavingsPlan) -> int:
+    """Return how many of the plan's months are over."""
+    payment = plan.recurring_payment
+    if plan.months is None or payment is None or payment.max_runs is None:
+        return 0
+    # Another day of the month counts anew what was left then.
+    return plan.months - (payment.max_runs - payment.next_number)
+
+
+def progress_of(plan: SavingsPlan) -> Decimal | None:
     """
     Return how much of a plan's target it has, or else how many of its months are over: in percent,
     rounded down to a tenth. None: it has neither, or it is closed.
     """
-    payment = plan.recurring_payment
-    if payment is None or plan.status == SavingsPlan.Status.CLOSED:
+    if plan.recurring_payment is None or plan.status == SavingsPlan.Status.CLOSED:
         return None
     if plan.status == SavingsPlan.Status.COMPLETED:
         return Decimal(100)
     if plan.target_amount is not None:
         done, all_of_it = plan.plan_account.balance, plan.target_amount
-    elif payment.max_runs is not None:
-        is_last_behind = payment.next_nominal_date is None
-        left = 0 if is_last_behind else payment.max_runs - payment.next_number
-        done, all_of_it = runs_made, runs_made + left
+    elif plan.months is not None:
+        done, all_of_it = months_behind(plan), plan.months
     else:
         return None
     tenths = 1_000 if done >= all_of_it else done * 1_000 // all_of_it

@@ -15,6 +15,7 @@ from django.utils import timezone
 from accounts.models import Account
 from core.database import constraint_of
 from core.ids import new_id
+from core.money import BALANCE_MAX
 from identity.models import ApiKey, Tenant
 from identity.services import create_api_key
 from payments.models import CalendarDay, GatewayConfiguration, RecurringPayment, RecurringRun
@@ -145,6 +146,16 @@ COPIES: Copies = [
     ("recurring_one_destination", "monthly", {"beneficiary": "'null'"}),
     ("recurring_one_destination", "outside", {"beneficiary": "NULL"}),
     ("recurring_one_destination", "outside", {"destination_account_id": "'{saver}'"}),
+    *(
+        ("recurring_target_is_an_amount", row, {"target_balance": target})
+        for row, target in (
+            ("monthly", "0"),
+            ("monthly", "-1"),
+            ("monthly", f"{BALANCE_MAX + 1}"),
+            ("percentage", "5"),
+            ("outside", "5"),
+        )
+    ),
     *(
         ("recurring_amount_of_its_type", row, changes)
         for row, changes in (

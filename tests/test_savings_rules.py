@@ -336,6 +336,10 @@ OTHERS = [
             "tenant_id = '{other_tenant}'",
         )
     ),
+    (
+        "savings_savingsplan_months_check",
+        "UPDATE savings_savingsplan SET months = -1 WHERE id = '{auto}'",
+    ),
     ("savings_interestbook_plan_count_check", "UPDATE savings_interestbook SET plan_count = -1"),
 ]
 TRUNCATED = {

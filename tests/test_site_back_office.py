@@ -27,6 +27,7 @@ from ledger.services import place_hold
 from payments import services
 from payments.gateways.port import CardData
 from payments.services.waiting import open_discrepancy
+from savings.models import SavingsPlan
 from tests import making, recurring, saving
 from tests.back_office import list_url, no_counting, page_url, shown, signed_in
 from tests.gateways import (
@@ -42,7 +43,7 @@ from tests.making import fresh_key, open_account
 
 # For a list and a page together, where that is more than for most: an invoice's page has nine kinds
 # of what belongs to it, each read once; a report is a handful of sums.
-QUERIES_MAX: dict[type[Model], int] = {Invoice: 26, DailyFigures: 22}
+QUERIES_MAX: dict[type[Model], int] = {Invoice: 26, DailyFigures: 22, SavingsPlan: 22}
 MODELS = sorted(admin.site._registry, key=lambda model: model._meta.label)
 
 

@@ -13,7 +13,7 @@ from core.admin import in_words, link_to, name_of
 from core.money import format_money
 from core.panels import status_badge, with_small
 from savings.models import SavingsPlan
-from savings.queries import state_of
+from savings.queries import months_behind, state_of
 
 # What a row of a list, or a page, shows of a plan: one query.
 JOINED = ("tenant", "plan_account", "source_account", "recurring_payment")
@@ -46,16 +46,14 @@ def progress(plan: SavingsPlan) -> str:
     """Return a bar of how far the plan is: to its target, its months or its date."""
     if plan.status == SavingsPlan.Status.CLOSED:
         return ""
-    payment = plan.recurring_payment
-    if payment is None:
+    if plan.recurring_payment is None:
         return _days_bar(plan)
     if plan.target_amount is not None:
         saved = max(0, min(plan.plan_account.balance, plan.target_amount))
         share = 100 * saved // plan.target_amount
         target = format_money(plan.target_amount, plan.currency)
         return _bar(share, 100, f"{share} % of {target}")
-    months = payment.max_runs or 0
-    done = min(payment.next_number, months)
+    done, months = months_behind(plan), plan.months or 0
     return _bar(done, months, f"{done:,} of {months:,} months") if months else ""
 
 

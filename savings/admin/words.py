@@ -82,13 +82,11 @@ def terms(plan: SavingsPlan) -> str:
 
 def until(plan: SavingsPlan) -> str:
     """Return what a plan that puts aside ends with."""
-    payment = plan.recurring_payment
-    months = payment.max_runs if payment is not None else None
     ends = []
     if plan.target_amount is not None:
         ends.append(f"until {format_money(plan.target_amount, plan.currency)}")
-    if months is not None:
-        ends.append(f"{months:,} times")
+    if plan.months is not None:
+        ends.append(f"{plan.months:,} times")
     return ", or ".join(ends)
 
 

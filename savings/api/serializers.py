@@ -181,11 +181,7 @@ class SavingsPlanResponse(serializers.ModelSerializer[SavingsPlan]):
         source="recurring_payment.day_of_month", allow_null=True
     )
     start_date = serializers.DateField(source="recurring_payment.start_date", allow_null=True)
-    months = serializers.IntegerField(
-        source="recurring_payment.max_runs",
-        allow_null=True,
-        help_text="How many there are. Another day of the month counts anew: what was left then.",
-    )
+    months = serializers.IntegerField(allow_null=True, help_text="How many there are.")
     progress = serializers.SerializerMethodField(
         help_text="How much of the target there is, or else how many of the months are over:"
         " percent, to one decimal. null: date_locked, or closed."
@@ -253,7 +249,7 @@ class SavingsPlanResponse(serializers.ModelSerializer[SavingsPlan]):
         return plan.status_reason or None
 
     def get_progress(self, plan: Any) -> float | None:
-        progress = progress_of(plan, runs_made=plan.runs_made)
+        progress = progress_of(plan)
         return None if progress is None else float(progress)
 
     @extend_schema_field({"type": ["string", "null"], "enum": [*dict(_ENDS), None]})

@@ -49,6 +49,7 @@ class Migration(migrations.Migration):
                 ('currency', models.CharField(max_length=3)),
                 ('amount', models.BigIntegerField()),
                 ('target_amount', models.BigIntegerField(null=True)),
+                ('months', models.PositiveSmallIntegerField(null=True)),
                 ('at_the_end', models.CharField(choices=[('pay_out', 'Pay Out'), ('keep', 'Keep')], default='pay_out', max_length=7)),
                 ('unlock_date', models.DateField(null=True)),
                 ('unlock_at', models.DateTimeField(null=True)),
@@ -146,7 +147,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='savingsplan',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('kind', 'auto_withdraw'), ('recurring_payment__isnull', False), ('status__in', ['active', 'completed', 'stopped', 'closed']), ('unlock_at', None), ('unlock_date', None)), models.Q(('kind', 'date_locked'), ('recurring_payment', None), ('status__in', ['active', 'unlocked', 'closed']), ('target_amount', None), ('unlock_at__isnull', False), ('unlock_date__isnull', False)), _connector='OR'), name='savings_plan_of_its_kind'),
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('kind', 'auto_withdraw'), ('recurring_payment__isnull', False), ('status__in', ['active', 'completed', 'stopped', 'closed']), ('unlock_at', None), ('unlock_date', None)), models.Q(('kind', 'date_locked'), ('months', None), ('recurring_payment', None), ('status__in', ['active', 'unlocked', 'closed']), ('target_amount', None), ('unlock_at__isnull', False), ('unlock_date__isnull', False)), _connector='OR'), name='savings_plan_of_its_kind'),
         ),
         migrations.AddConstraint(
             model_name='savingsplan',

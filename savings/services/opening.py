@@ -102,6 +102,7 @@ def create_plan(
             currency=new.currency,
             amount=new.amount,
             target_amount=new.target_amount,
+            months=new.months,
             at_the_end=new.at_the_end,
             annual_rate_bps=new.annual_rate_bps,
             day_count=new.day_count,
@@ -292,7 +293,7 @@ def put_in(
 def told(plan: SavingsPlan) -> dict[str, Any]:
     """Return what an audit record shows of the plan."""
     names = (
-        *("kind", "status", "name", "currency", "amount", "target_amount", "at_the_end"),
+        *("kind", "status", "name", "currency", "amount", "target_amount", "months", "at_the_end"),
         *("unlock_date", "annual_rate_bps", "day_count", "withholding_tax_bps", "metadata"),
     )
     payment = plan.recurring_payment
@@ -454,7 +455,7 @@ def _change_payment(plan: SavingsPlan, changes: Mapping[str, Any], now: dt.datet
         now=now,
         managed_by=MANAGER,
     )
-    if target is None and plan.recurring_payment.max_runs is None:
+    if target is None and plan.months is None:
         raise InvalidRequest("It would go on for ever.", field="target_amount")
     plan.amount, plan.target_amount = amount, target
 

@@ -193,7 +193,7 @@ def test_without_a_target_the_months_are_its_progress(
     # Another day counts the dates anew, and what was done is done.
     api.patch(path_of(made), {"day_of_month": 20})
     changed = api.get(path_of(made)).json()
-    assert (changed["months"], changed["progress"]) == (2, 33.3)
+    assert (changed["months"], changed["progress"]) == (3, 33.3)
     advance(tenant, "2026-04-15")
 
     shown = api.get(path_of(made)).json()

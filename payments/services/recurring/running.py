@@ -300,7 +300,12 @@ class _Balance:
 
     balance: int
     held: int
+    overdraft_limit: int
     is_active: bool
+
+    @property
+    def available(self) -> int:
+        return self.own + self.overdraft_limit
 
     @property
     def own(self) -> int:
@@ -334,7 +339,7 @@ def _balances(chunk: Sequence[Work], look: _Look) -> dict[UUID, _Balance]:
 
 def _balance(account: Account) -> _Balance:
     is_active = account.status == Account.Status.ACTIVE
-    return _Balance(account.balance, account.held, is_active)
+    return _Balance(account.balance, account.held, account.overdraft_limit or 0, is_active)
 
 
 def _amount(work: Work, balances: dict[UUID, _Balance]) -> "int | End":
@@ -343,7 +348,7 @@ def _amount(work: Work, balances: dict[UUID, _Balance]) -> "int | End":
     amount = (work.amount if work.amount is not None else payment.amount) or 0
     if not _needs_balance(work):
         return amount
-    nothing = _Balance(0, 0, is_active=False)
+    nothing = _Balance(0, 0, 0, is_active=False)
     source = balances.get(payment.source_account_id, nothing)
     # Outside of the ledger there is none, and no target either.
     destination = balances.get(payment.destination_account_id or work.id, nothing)
@@ -365,8 +370,10 @@ def _amount(work: Work, balances: dict[UUID, _Balance]) -> "int | End":
         if source.own <= 0:
             return End(work, _S.SKIPPED, amount, code=InsufficientFunds.code)
         amount = min(amount, source.own)
-    source.balance -= amount
-    destination.balance += amount
+    # What the ledger will refuse fills no target: the next run may.
+    if source.is_active and source.available >= amount:
+        source.balance -= amount
+        destination.balance += amount
     return amount
 
 
