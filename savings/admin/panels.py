@@ -33,7 +33,7 @@ from savings.services import project
 RUNS_SHOWN_MAX = 20
 POSTINGS_SHOWN_MAX = 24
 RELEASES_SHOWN_MAX = 20
-MONTHS_SHOWN_MAX = 12
+MONTHS_SHOWN_MAX = 14
 _MORE = "The newest; there are more."
 
 
@@ -117,22 +117,22 @@ def _projection_panel(plan: SavingsPlan) -> str:
     rows = [
         [
             each.date,
+            money(each.balance, plan.currency),
             _amount(each.deposited, plan),
             _amount(each.interest, plan),
             _amount(each.tax, plan),
-            money(each.balance, plan.currency),
         ]
         for each in shown
     ]
     left_out = len(months) - len(shown)
     if foreseen.ends_on is None:
-        said = "It has no end: this is a year."
+        said = "It has no end: this is the year to come."
     else:
         balance = format_money(foreseen.balance, plan.currency)
         said = f"On {foreseen.ends_on} it has {balance}, if all goes on as it is."
     if left_out:
-        said += f" {left_out:,} months before the last are left out."
-    headings = ["Until", "Put aside", "Interest", "Tax", "Balance"]
+        said += f" Left out before the last: {left_out:,} month{'s' if left_out > 1 else ''}."
+    headings = ["Until", "Balance", "Put aside", "Interest", "Tax"]
     return table("Projection", headings, rows, numbers=headings[1:], note=said)
 
 

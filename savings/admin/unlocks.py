@@ -70,6 +70,9 @@ def upcoming_unlocks(request: HttpRequest) -> HttpResponse:
     plans = list(found[: PAGE_ROWS + 1])
     is_cut, plans = len(plans) > PAGE_ROWS, plans[:PAGE_ROWS]
     chosen = {"tenant": str(tenant.pk)} if tenants else {}
+    later = None
+    if not plans:
+        later = unlocks_of(tenant_id=tenant.pk, first=last, last=dt.date.max).first()
     context: dict[str, Any] = {
         **admin.site.each_context(request),
         "title": "Upcoming unlocks",
@@ -78,6 +81,7 @@ def upcoming_unlocks(request: HttpRequest) -> HttpResponse:
             for name, of_month in itertools.groupby(plans, key=_month_name)
         ],
         "last": last,
+        "later": None if later is None else later.unlock_date,
         "time_zone": tenant.time_zone,
         "tenants": tenants,
         "tenant": tenant,

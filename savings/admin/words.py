@@ -87,7 +87,7 @@ def until(plan: SavingsPlan) -> str:
         ends.append(f"until {format_money(plan.target_amount, plan.currency)}")
     if plan.months is not None:
         ends.append(f"{plan.months:,} times")
-    return ", or ".join(ends)
+    return ", or ".join(ends) or "until it is closed"
 
 
 def next_date(plan: SavingsPlan) -> dt.date | None:

@@ -108,8 +108,8 @@ class SavingsPlanRequest(ChangeSavingsPlanRequest):
         allow_null=True,
         min_value=1,
         max_value=MONTHS_MAX,
-        help_text="auto_withdraw: for so many months, or until `target_amount`; or whichever is"
-        " first.",
+        help_text="auto_withdraw: for so many months, or until `target_amount`, whichever is first;"
+        " without both, until it is closed.",
     )
     start_date = DayField(
         required=False,

@@ -52,8 +52,8 @@ class NewPlan:
     What a plan is made of. Amounts are minor units.
 
     Auto-withdraw: `amount` each month on `day_of_month` (1 to 31, or the month's last day) from
-    `start_date` on, until `target_amount`, or so many `months`, whichever is first. Date-locked:
-    `amount` at once, until `unlock_date`.
+    `start_date` on, until `target_amount`, or so many `months`, whichever is first; or until it is
+    closed. Date-locked: `amount` at once, until `unlock_date`.
     """
 
     kind: str
@@ -345,8 +345,6 @@ def _check(new: NewPlan) -> None:
         if new.unlock_date is None:
             raise InvalidRequest("Until when is it locked?", field="unlock_date")
         return
-    if new.target_amount is None and new.months is None:
-        raise InvalidRequest("Until what amount, or for how many months?", field="target_amount")
     _check_target(new.amount, new.target_amount)
     if new.months is not None and not 1 <= new.months <= MONTHS_MAX:
         raise InvalidRequest(f"From 1 to {MONTHS_MAX}.", field="months")
@@ -455,8 +453,6 @@ def _change_payment(plan: SavingsPlan, changes: Mapping[str, Any], now: dt.datet
         now=now,
         managed_by=MANAGER,
     )
-    if target is None and plan.months is None:
-        raise InvalidRequest("It would go on for ever.", field="target_amount")
     plan.amount, plan.target_amount = amount, target
 
 

@@ -169,7 +169,8 @@ def _deposits(plan: SavingsPlan, today: dt.date) -> dict[dt.date, list[bool]]:
 def _last_day(plan: SavingsPlan, today: dt.date, ends_on: dt.date | None) -> dt.date:
     if ends_on is not None:
         return max(ends_on, today)
-    if plan.recurring_payment is not None and state_of(plan) == "active":
+    has_end = plan.target_amount is not None or plan.months is not None
+    if has_end and state_of(plan) == "active":
         return today + dt.timedelta(days=_DAYS_MAX)
     year, month = divmod(today.year * 12 + today.month - 1 + OPEN_MONTHS + 1, 12)
     return dt.date(year, month + 1, 1) - dt.timedelta(days=1)

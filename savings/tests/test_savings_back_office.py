@@ -360,7 +360,6 @@ def test_a_locked_plan_is_made_and_paid_for(
         ({"name": "x" * 101}, "at most 100 characters"),
         ({"name": "4111 1111 1111 1111"}, "A card number does not belong here"),
         ({"day_of_month": "32"}, "less than or equal to 31"),
-        ({"target_amount": "", "months": ""}, "Until what amount, or for how many months?"),
         ({"target_amount": "10"}, "Not less than the amount of a month"),
         ({"source_account_id": str(new_id())}, "No such account"),
         ({"source_account_id": "nonsense"}, "valid UUID"),

@@ -9,7 +9,7 @@ from identity.models import Tenant
 from identity.services import advance_test_clock, create_tenant, start_test_clock
 from savings.models import InterestPosting, SavingsPlan
 from savings.queries import interest_in_waiting, plan_runs
-from savings.services import project
+from savings.services import close_plan, project
 from tests.making import balance_of, open_account
 from tests.recurring import utc
 from tests.saving import Reckoning, again, auto_plan, days, locked_plan, saved
@@ -112,6 +112,18 @@ def test_a_target_is_met_to_the_unit(tenant: Tenant, source: Account) -> None:
     assert again(plan).status == "completed"
     assert saved(plan) == 1_000
     assert _paid(again(plan)) == [300, 300, 300, 100]
+
+
+def test_without_a_target_it_goes_on_until_it_is_closed(tenant: Tenant, source: Account) -> None:
+    plan = auto_plan(source, now=OPENED, amount=300, target_amount=None)
+    foreseen = project(plan, now=OPENED)
+
+    advance(tenant, "2027-01-31")
+
+    assert (again(plan).status, saved(plan)) == ("active", 12 * 300)
+    assert (foreseen.ends_on, foreseen.balance) == (None, 12 * 300)
+    close_plan(tenant_id=tenant.pk, plan_id=plan.pk, now=utc("2027-01-31"))
+    assert (again(plan).status, balance_of(source)) == ("closed", 100_000_000)
 
 
 def test_what_is_kept_goes_on_earning(tenant: Tenant, source: Account) -> None:
