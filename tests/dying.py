@@ -196,6 +196,22 @@ def _advance_clock(order: dict[str, Any]) -> None:
     )
 
 
+def _keep_savings_plans(order: dict[str, Any]) -> None:
+    from savings.services import keep_plans
+
+    keep_plans(now=dt.datetime.fromisoformat(order["now"]), limit=100)
+
+
+def _close_savings_plan(order: dict[str, Any]) -> None:
+    from savings.services import close_plan
+
+    close_plan(
+        tenant_id=UUID(order["tenant"]),
+        plan_id=UUID(order["plan"]),
+        now=dt.datetime.fromisoformat(order["now"]),
+    )
+
+
 FLOWS: dict[str, Callable[[dict[str, Any]], None]] = {
     "topup": _top_up,
     "refund": _refund,
@@ -204,6 +220,8 @@ FLOWS: dict[str, Callable[[dict[str, Any]], None]] = {
     "recurring": _run_recurring,
     "salaries": _follow_salaries,
     "clock": _advance_clock,
+    "savings": _keep_savings_plans,
+    "savings_close": _close_savings_plan,
 }
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def test_a_chunk_between_accounts(mortal: Mortal, tenant: Tenant) -> None:
         refused = order(poor, saver, now=JANUARY, retry_count=0, pause_after_failures=1)
         swept = order(rich, saver, now=JANUARY, amount_type="sweep", floor_amount=600)
         now = DUE + dt.timedelta(days=1)
-        moments, is_done = _kill(mortal, "recurring", dies_at, now=now.isoformat())
+        moments, is_done = kill(mortal, "recurring", dies_at, now=now.isoformat())
         assert sum(each.status == "succeeded" for each in _all_of(rich)) in (0, 3, 4), dies_at
         run(now)
 
@@ -81,7 +81,7 @@ def test_a_payout(mortal: Mortal, sandbox: Sandbox, tenant: Tenant) -> None:
         swept = order(
             source, beneficiary=BUDI, now=JANUARY, amount_type="sweep", floor_amount=300, max_runs=1
         )
-        moments, is_done = _kill(mortal, "recurring", dies_at, now=DUE.isoformat())
+        moments, is_done = kill(mortal, "recurring", dies_at, now=DUE.isoformat())
         run(DUE)
         recover(sandbox)
 
@@ -106,7 +106,7 @@ def test_a_salary(mortal: Mortal, tenant: Tenant) -> None:
         terms: dict[str, Any] = {"amount_type": "percentage", "percent": Decimal(10)}
         payment = order(source, saver, now=timezone.now(), salary=Salary(), max_runs=2, **terms)
         credits = [transfer(employer, source, amount) for amount in (1_000, 2_000, 3_000)]
-        moments, is_done = _kill(mortal, "salaries", dies_at)
+        moments, is_done = kill(mortal, "salaries", dies_at)
         look_for_salaries(now=timezone.now())
         run(timezone.now())
 
@@ -133,7 +133,7 @@ def test_a_year_of_a_test_clock(mortal: Mortal, tenant: Tenant) -> None:
         payment = order(source, saver, now=timezone.now(), max_runs=2)
         shows += dt.timedelta(days=62)
         told: dict[str, Any] = {"tenant": str(tenant.pk), "to": shows.isoformat()}
-        moments, is_done = _kill(mortal, "clock", dies_at, **told)
+        moments, is_done = kill(mortal, "clock", dies_at, **told)
         mortal.does("clock", **told)
 
         assert statuses(payment) == ["succeeded"] * 2, dies_at
@@ -146,7 +146,7 @@ def test_a_year_of_a_test_clock(mortal: Mortal, tenant: Tenant) -> None:
     _die_again_and_again("clock", attempt, every=14)
 
 
-def _kill(mortal: Mortal, flow: str, dies_at: int, **told: str) -> tuple[int, bool]:
+def kill(mortal: Mortal, flow: str, dies_at: int, **told: str) -> tuple[int, bool]:
     """
     Have it done, and killed; then its minute is over, and PostgreSQL has noticed that it is dead.
     """
