@@ -12,10 +12,13 @@ import redis
 from django.conf import LazySettings
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from core.permissions import Role
 from identity.models import Tenant
-from tests import gateways, making, recurring
+from identity.services import start_test_clock
+from savings.services import keep_books
+from tests import gateways, making, recurring, saving
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -234,3 +237,45 @@ def test_recurring_payments_that_are_due(tenant: Tenant, counting: Any) -> None:
         "payments_recurringrun": 100,
         "core_auditrecord": 0,
     }
+
+
+def test_a_night_of_interest_and_a_day_of_unlocking(tenant: Tenant, counting: Any) -> None:
+    """A pass, and a look, cost the same for one plan as for thirty."""
+    start_test_clock(tenant_id=tenant.pk, at=recurring.utc("2026-01-15"), now=timezone.now())
+    tenant.refresh_from_db()
+    source = making.open_account(tenant, balance=1_000_000)
+    day = recurring.utc("2026-01-15")
+
+    def night(count: int) -> tuple[Cost, Cost, dict[str, int]]:
+        nonlocal day
+        for _ in range(count):
+            unlock_date = day.date() + dt.timedelta(days=1)
+            saving.locked_plan(source, unlock_date, now=day, annual_rate_bps=10_000)
+        day += dt.timedelta(days=1)
+        Tenant.objects.filter(pk=tenant.pk).update(test_clock=day)
+        before = rows("savings_interestaccrual ledger_transaction core_auditrecord")
+        with counting() as of_interest:
+            assert keep_books(now=day, tenant_id=tenant.pk) == count
+        with counting() as of_unlocking:
+            # And one look that finds nothing left.
+            assert saving.keep(day, tenant=tenant) == count
+        return (
+            of_interest,
+            of_unlocking,
+            {name: number - before[name] for name, number in rows(" ".join(before)).items()},
+        )
+
+    # The tenant's own accounts are opened.
+    night(1)
+    interest_of_one, one, _ = night(1)
+    interest_of_thirty, thirty, written = night(30)
+
+    assert len(interest_of_one.sql) == len(interest_of_thirty.sql), interest_of_thirty.sql
+    assert len(one.sql) == len(thirty.sql), thirty.sql
+    # Of each: a day that earned; interest and payout; unlocked and closed.
+    assert written == {
+        "savings_interestaccrual": 30,
+        "ledger_transaction": 60,
+        "core_auditrecord": 60,
+    }
+    assert (len(interest_of_thirty.sql), len(thirty.sql)) == (10, 24), thirty.sql

@@ -273,8 +273,6 @@ def test_renewing_beside_the_unlocking_is_one_or_the_other(
     plan = unlockable(source, now, at_the_end="keep")
     later = (now + dt.timedelta(days=40)).date()
     renew = partial(renew_plan, **of(plan), unlock_date=later, now=now)
-    calls: list[Callable[[], object]] = [renew, partial(keep, now), renew, partial(keep, now)]
-
     calls: list[Callable[[], Any]] = [renew, partial(keep, now)] * 2
     assert none_failed(at_once(calls))
 

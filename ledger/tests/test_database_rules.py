@@ -302,6 +302,11 @@ def test_an_account_that_is_not_active_takes_no_entries(
 def test_an_account_that_is_locked_takes_no_debits(ada: Account, ben: Account) -> None:
     Account.objects.filter(pk=ada.pk).update(debit_locked_until="2999-01-01T00:00:00Z")
 
+    assert rule_against_posting(ada, ben) == "account_locked_for_debits"
+    # Its entries would not be taken either.
+    with connection.cursor() as cursor:
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        cursor.execute("ALTER TABLE accounts_account DISABLE TRIGGER account_locked_for_debits")
     assert rule_against_posting(ada, ben) == "entry_fits_account_and_transaction"
 
 

@@ -81,7 +81,7 @@ def keep_plans(*, now: dt.datetime, limit: int, tenant_id: UUID | None = None) -
 
 def _take_due(now: dt.datetime, limit: int, tenant_id: UUID | None) -> int:
     """Complete, unlock and pay out the plans that are due; return how many were seen to."""
-    done = _note_ends(now, tenant_id)
+    done = _note_ends(now, limit, tenant_id)
     for is_suspect, most in ((False, CHUNK_MAX), (True, 1)):
         while done < limit:
             taken = _take_up(now, most, tenant_id, is_suspect=is_suspect)
@@ -93,18 +93,24 @@ def _take_due(now: dt.datetime, limit: int, tenant_id: UUID | None) -> int:
     return done
 
 
-def _note_ends(now: dt.datetime, tenant_id: UUID | None) -> int:
+def _note_ends(now: dt.datetime, limit: int, tenant_id: UUID | None) -> int:
     """Complete or stop the plans whose recurring payments have ended."""
-    done = 0
-    for payment in ended_parts(manager=MANAGER, tenant_id=tenant_id, limit=ENDS_MAX):
-        try:
-            repeating(partial(_note_end, payment, now))
-            done += 1
-        except Exception as fault:
-            if is_gone(fault):
-                raise
-            # One plan must not stop all others.
-            logger.exception("savings plan not ended", recurring_payment_id=str(payment.pk))
+    done, failed = 0, set[UUID]()
+    while done + len(failed) < limit:
+        ended = ended_parts(manager=MANAGER, tenant_id=tenant_id, limit=ENDS_MAX)
+        new = [payment for payment in ended if payment.pk not in failed]
+        for payment in new:
+            try:
+                repeating(partial(_note_end, payment, now))
+                done += 1
+            except Exception as fault:
+                if is_gone(fault):
+                    raise
+                # One plan must not stop all others.
+                logger.exception("savings plan not ended", recurring_payment_id=str(payment.pk))
+                failed.add(payment.pk)
+        if not new:
+            break
     return done
 
 
