@@ -40,6 +40,25 @@ def locked_plan(
     return _plan(source, "date_locked", now, {"amount": 1_000, "unlock_date": unlock_date, **new})
 
 
+def auto_body(source: Account, **changes: Any) -> dict[str, Any]:
+    """Return what is sent to put 100 aside each month, until there are 1,200."""
+    return _body(source, kind="auto_withdraw", amount=100, target_amount=1_200) | changes
+
+
+def locked_body(source: Account, unlock_date: str, **changes: Any) -> dict[str, Any]:
+    """Return what is sent to lock 1,000 until the date."""
+    return _body(source, kind="date_locked", amount=1_000, unlock_date=unlock_date) | changes
+
+
+def _body(source: Account, **rest: Any) -> dict[str, Any]:
+    return {
+        "account_id": str(source.pk),
+        "currency": source.currency,
+        "name": "Holiday",
+        **rest,
+    }
+
+
 def _plan(source: Account, kind: str, now: dt.datetime, new: dict[str, Any]) -> SavingsPlan:
     return create_plan(
         tenant_id=source.tenant_id,

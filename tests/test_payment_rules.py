@@ -524,6 +524,26 @@ def models_of(app: str) -> set[type[Model]]:
     return set(apps.get_app_config(app).get_models())
 
 
+def rule_against_emptying(app: str, tables: Mapping[str, str], rule: str) -> str | None:
+    """
+    Return the rule that keeps the rule's table of the app from being emptied; `tables` by rule.
+
+    With CASCADE the tables that refer to it are emptied too, and would refuse first: not here.
+    """
+    others = "; ".join(
+        f"ALTER TABLE {app}_{name} DISABLE TRIGGER {other}"
+        for other, name in tables.items()
+        if other != rule
+    )
+    with (
+        pytest.raises(DatabaseError) as refusal,
+        transaction.atomic(),
+        connection.cursor() as cursor,
+    ):
+        cursor.execute(f"{others}; TRUNCATE {app}_{tables[rule]} CASCADE")
+    return constraint_of(refusal.value)
+
+
 def named_rules(models: Iterable[type[Model]]) -> set[str]:
     """Return the rules of the tables as the catalog has them."""
     tables = [model._meta.db_table for model in models]

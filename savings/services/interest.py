@@ -158,11 +158,13 @@ def keep_books(*, now: dt.datetime, tenant_id: UUID | None = None, page: int = A
     done, seen = 0, set[UUID]()
     ends_at = time.monotonic() + WORK_MAX_S
     while True:
-        books = InterestBook.objects.filter(
-            next_due_at__lte=now, is_on_test_clock=tenant_id is not None
-        ).exclude(pk__in=seen)
-        if tenant_id is not None:
-            books = books.filter(tenant_id=tenant_id)
+        books = InterestBook.objects.filter(is_on_test_clock=tenant_id is not None)
+        if tenant_id is None:
+            books = books.filter(next_due_at__lte=now)
+        else:
+            # Days that are over are accrued with each look, before anything else of it moves money.
+            books = books.filter(pk=tenant_id)
+        books = books.exclude(pk__in=seen)
         due = list(books.order_by("next_due_at").values_list("pk", flat=True)[:100])
         if not due:
             return done
@@ -191,19 +193,21 @@ def _one_step(book_id: UUID, now: dt.datetime, page: int) -> int | None:
         book = (
             InterestBook.objects.select_for_update(skip_locked=True, no_key=True, of=("self",))
             .select_related("tenant")
-            .filter(pk=book_id, next_due_at__lte=now)
+            .filter(pk=book_id)
             .first()
         )
-        if book is None:
+        if book is None or not (book.is_on_test_clock or book.next_due_at <= now):
             return None
+        count, due_at = None, book.next_due_at
         if book.accruing_to is None and book.posting_to is None:
             _begin(book, now)
-        count = 0
         if book.accruing_to is not None:
             count = _accrue_page(book, book.accruing_to, page)
         elif book.posting_to is not None:
             count = _post_page(book, book.posting_to, min(page, POSTED_MAX), now)
-        book.plan_count += count
+        elif book.next_due_at == due_at:
+            return None
+        book.plan_count += count or 0
         book.updated_at = now
         book.save()
         return count
@@ -420,9 +424,15 @@ def _days(tenant: Tenant, first: dt.date, last: dt.date) -> list[tuple[dt.date, 
 
 
 def _due_after(tenant: Tenant, day: dt.date) -> dt.datetime:
-    """Return when the day, which is not over yet, can be accrued."""
-    midnight = instant_of(day + dt.timedelta(days=1), dt.time.min, zone_of(tenant.time_zone))
-    return midnight if tenant.test_clock is not None else midnight + AFTER_MIDNIGHT
+    """
+    Return when interest is due next, the day not being over: when it can be accrued; by a test
+    clock, when it is to be posted, since each look accrues the days before it.
+    """
+    zone = zone_of(tenant.time_zone)
+    if tenant.test_clock is None:
+        return instant_of(day + dt.timedelta(days=1), dt.time.min, zone) + AFTER_MIDNIGHT
+    next_month = (day.replace(day=1) + dt.timedelta(days=31)).replace(day=1)
+    return instant_of(next_month, dt.time.min, zone)
 
 
 def _month_end_before(day: dt.date) -> dt.date:

@@ -16,6 +16,7 @@ from identity.services import advance_test_clock, start_test_clock
 from savings.models import SavingsPlan
 from tests import making, recurring, saving
 from tests.contract import ContractClient
+from tests.saving import auto_body, locked_body
 
 JANUARY = recurring.utc("2026-01-15T09:00")
 
@@ -29,26 +30,12 @@ def source(tenant: Tenant) -> Account:
 
 @pytest.fixture
 def auto(source: Account) -> dict[str, Any]:
-    return {
-        "kind": "auto_withdraw",
-        "account_id": str(source.pk),
-        "currency": "USD",
-        "name": "Holiday",
-        "amount": 100,
-        "target_amount": 1_200,
-    }
+    return auto_body(source)
 
 
 @pytest.fixture
 def locked(source: Account) -> dict[str, Any]:
-    return {
-        "kind": "date_locked",
-        "account_id": str(source.pk),
-        "currency": "USD",
-        "name": "Term deposit",
-        "amount": 1_000,
-        "unlock_date": "2026-07-15",
-    }
+    return locked_body(source, "2026-07-15")
 
 
 def make(api: ContractClient, body: dict[str, Any], **more: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from identity.models import Tenant
 from savings.models import SavingsPlan
 from tests import making
 from tests.contract import ContractClient
+from tests.saving import auto_body, locked_body
 
 UNKNOWN = "0199c0de-7e57-7000-8000-00000000dead"
 TODAY = timezone.now().date()
@@ -27,26 +28,12 @@ def source(tenant: Tenant) -> Account:
 
 @pytest.fixture
 def auto(source: Account) -> dict[str, Any]:
-    return {
-        "kind": "auto_withdraw",
-        "account_id": str(source.pk),
-        "currency": "USD",
-        "name": "Holiday",
-        "amount": 100,
-        "target_amount": 1_200,
-    }
+    return auto_body(source)
 
 
 @pytest.fixture
 def locked(source: Account) -> dict[str, Any]:
-    return {
-        "kind": "date_locked",
-        "account_id": str(source.pk),
-        "currency": "USD",
-        "name": "Term deposit",
-        "amount": 1_000,
-        "unlock_date": LATER,
-    }
+    return locked_body(source, LATER)
 
 
 def refused(answer: Any) -> tuple[int, str, str]:

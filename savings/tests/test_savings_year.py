@@ -29,8 +29,7 @@ def advance(tenant: Tenant, to: str) -> None:
     assert advanced.is_complete
 
 
-@pytest.mark.parametrize("day_count", ["act_365f", "30_360"])
-@pytest.mark.parametrize("tax_bps", [0, 2_000])
+@pytest.mark.parametrize(("day_count", "tax_bps"), [("act_365f", 0), ("30_360", 2_000)])
 def test_a_locked_year(tenant: Tenant, source: Account, day_count: str, tax_bps: int) -> None:
     terms = {"annual_rate_bps": 425, "day_count": day_count, "withholding_tax_bps": tax_bps}
     plan = locked_plan(source, UNLOCKED, now=OPENED, amount=10_000_033, **terms)
