@@ -156,12 +156,6 @@ CREATE TRIGGER savings_lock_holds BEFORE UPDATE OF debit_locked_until ON account
                        AND coalesce(NEW.debit_locked_until, '-infinity') < OLD.debit_locked_until)
     EXECUTE FUNCTION savings_lock_holds();
 
--- The posting engine takes an account's own time where the server's clock lags behind it, and an
--- entry may say any time: a lock goes by the server's clock alone. A posting pays for one comparison.
-CREATE TRIGGER account_locked_for_debits BEFORE UPDATE OF balance ON accounts_account
-    FOR EACH ROW WHEN (NEW.balance < OLD.balance AND OLD.debit_locked_until > clock_timestamp())
-    EXECUTE FUNCTION florin_refuse('account_locked_for_debits', 'the account takes no debits for now');
-
 -- A plan's account closes after the plan: what the plan is to put in, or pays as interest, must
 -- have somewhere to go. And it does not go below zero: a plan lends nothing.
 CREATE FUNCTION savings_account_in_use() RETURNS trigger LANGUAGE plpgsql AS $$
