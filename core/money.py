@@ -139,6 +139,12 @@ def format_amount(minor_units: int, currency: str, locale: str) -> str:
     return _SYMBOL_AND_FIGURES.sub("\u00a0", shown)
 
 
+def format_basis_points(basis_points: int, locale: str = "en") -> str:
+    """Return hundredths of a percent in percent, such as 4.25 %."""
+    percent = format_decimal(Decimal(basis_points) / 100, format="#,##0.##", locale=locale)
+    return f"{percent} %"
+
+
 def format_money(minor_units: int, currency: str, locale: str = "en") -> str:
     """
     Return the amount for a table on a screen: ISO code, no-break space, grouped figures.

@@ -53,6 +53,10 @@ class Tenant(models.Model):
         """Return what the time is for the tenant, when it really is `moment`."""
         return self.test_clock or moment
 
+    def value_date_at(self, moment: dt.datetime) -> dt.date | None:
+        """Return the day that a posting counts for by its test clock; None: when it is booked."""
+        return None if self.test_clock is None else self.day_of(self.time_at(moment))
+
     def day_of(self, moment: dt.datetime) -> dt.date:
         """Return the tenant's day of the moment."""
         return moment.astimezone(zoneinfo.ZoneInfo(self.time_zone)).date()

@@ -14,6 +14,7 @@ from accounts.queries import account_of, owned_among
 from core.errors import InvalidRequest, NotFound
 from core.ids import least_id
 from core.sealing import Stream
+from ledger.errors import AccountClosed, CurrencyMismatch
 from ledger.models import Entry, Hold, Transaction
 
 # A statement is one answer, not a list of pages; a longer one is read as entries.
@@ -60,6 +61,27 @@ TRANSACTIONS_TO_FOLLOW = (
     " WHERE o.id BETWEEN %s AND %s ORDER BY o.id LIMIT %s"
 )
 LAST_EVENT = "SELECT coalesce(max(id), 0) FROM core_outboxevent"
+
+
+def customers_account(
+    *, tenant_id: UUID, account_id: UUID, currency: str, owner_id: UUID | None = None
+) -> Account:
+    """
+    Return a customer's account that money of the currency can be moved on for long; of the
+    owner's, if one is given.
+
+    :raises NotFound: unknown, another tenant's or owner's, or the tenant's own
+    :raises CurrencyMismatch: it has another currency
+    :raises AccountClosed: it is closed
+    """
+    account = account_of(tenant_id=tenant_id, account_id=account_id, owner_id=owner_id)
+    if account.type == Account.Type.INTERNAL:
+        raise NotFound("No such account.")
+    if account.currency != currency:
+        raise CurrencyMismatch(f"Account {account.pk} is in {account.currency}.")
+    if account.status == Account.Status.CLOSED:
+        raise AccountClosed(f"Account {account.pk} is closed.")
+    return account
 
 
 @dataclass(frozen=True, slots=True)

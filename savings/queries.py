@@ -115,7 +115,16 @@ def plan_of(*, tenant_id: UUID, plan_id: UUID, owner_id: UUID | None = None) -> 
 
     :raises NotFound: unknown, another tenant's, or not the owner's
     """
-    plan = plans_of(tenant_id=tenant_id, owner_id=owner_id).filter(pk=plan_id).first()
+    return one_of(plans_of(tenant_id=tenant_id, owner_id=owner_id), plan_id)
+
+
+def one_of(plans: QuerySet[SavingsPlan], plan_id: UUID) -> SavingsPlan:
+    """
+    Return the plan, if it is one of these.
+
+    :raises NotFound: it is not
+    """
+    plan = plans.filter(pk=plan_id).first()
     if plan is None:
         raise NotFound(_NO_PLAN)
     return plan

@@ -1,8 +1,9 @@
 """What staff do with a savings plan: each act is a form, and one call of a service."""
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.http import HttpRequest
@@ -66,70 +67,78 @@ class SetRates(Change):
         return RatesForm(data, plan=obj)
 
 
-class Deposit(_PlanAct):
+class _Move(_PlanAct):
+    """Money in or out by hand, once by the form's key."""
+
+    is_posting = True
+    is_out: ClassVar[bool]
+    # Whose money it is that may not suffice, and what was done.
+    whose: ClassVar[str]
+    said: ClassVar[str]
+
+    def form(self, obj: SavingsPlan, data: Any) -> MoveForm:
+        return MoveForm(data, plan=obj, is_out=self.is_out)
+
+    def run(self, obj: SavingsPlan, request: HttpRequest, cleaned: dict[str, Any]) -> Done:
+        key = idempotency_key(request, cleaned)
+        is_replay = transaction_by_key(tenant_id=obj.tenant_id, idempotency_key=key) is not None
+        with in_our_words(self.whose):
+            self.move(
+                obj,
+                cleaned,
+                amount=cleaned["amount"],
+                idempotency_key=key,
+                now=timezone.now(),
+                asked_by=asked_by(request),
+            )
+        amount = format_money(cleaned["amount"], obj.currency)
+        return Done(f"{amount} is {self.said}.", is_replay=is_replay)
+
+    @abstractmethod
+    def move(self, obj: SavingsPlan, cleaned: dict[str, Any], **given: Any) -> None:
+        """Call the service."""
+
+
+class Deposit(_Move):
     name, label = "deposit", "Deposit"
     warning = "Moves money from the plan's source into the plan, at once."
-    is_posting = True
+    is_out, whose, said = False, "The source account", "in the plan"
 
     def is_offered(self, obj: SavingsPlan) -> bool:
         return obj.status in (_S.ACTIVE, _S.STOPPED)
 
-    def form(self, obj: SavingsPlan, data: Any) -> MoveForm:
-        return MoveForm(data, plan=obj, is_out=False)
-
-    def run(self, obj: SavingsPlan, request: HttpRequest, cleaned: dict[str, Any]) -> Done:
-        key = idempotency_key(request, cleaned)
-        is_replay = transaction_by_key(tenant_id=obj.tenant_id, idempotency_key=key) is not None
-        with in_our_words("The source account"):
-            services.deposit(
-                tenant_id=obj.tenant_id,
-                plan_id=obj.pk,
-                amount=cleaned["amount"],
-                idempotency_key=key,
-                now=timezone.now(),
-                asked_by=asked_by(request),
-            )
-        amount = format_money(cleaned["amount"], obj.currency)
-        return Done(f"{amount} is in the plan.", is_replay=is_replay)
+    def move(self, obj: SavingsPlan, cleaned: dict[str, Any], **given: Any) -> None:
+        services.deposit(tenant_id=obj.tenant_id, plan_id=obj.pk, **given)
 
 
-class Withdraw(_PlanAct):
+class Withdraw(_Move):
     name, label = "withdraw", "Withdraw"
     warning = "Takes money out of the plan, at once; what is to be put aside is not changed."
-    is_posting = True
+    is_out, whose, said = True, "The plan", "withdrawn"
 
     def is_offered(self, obj: SavingsPlan) -> bool:
         return obj.status != _S.CLOSED and not obj.is_locked and obj.plan_account.balance > 0
 
-    def form(self, obj: SavingsPlan, data: Any) -> MoveForm:
-        return MoveForm(data, plan=obj, is_out=True)
-
-    def run(self, obj: SavingsPlan, request: HttpRequest, cleaned: dict[str, Any]) -> Done:
-        key = idempotency_key(request, cleaned)
-        is_replay = transaction_by_key(tenant_id=obj.tenant_id, idempotency_key=key) is not None
-        with in_our_words("The plan"):
-            services.withdraw(
-                tenant_id=obj.tenant_id,
-                plan_id=obj.pk,
-                amount=cleaned["amount"],
-                destination_account_id=cleaned["destination_account_id"],
-                idempotency_key=key,
-                now=timezone.now(),
-                asked_by=asked_by(request),
-            )
-        amount = format_money(cleaned["amount"], obj.currency)
-        return Done(f"{amount} is withdrawn.", is_replay=is_replay)
+    def move(self, obj: SavingsPlan, cleaned: dict[str, Any], **given: Any) -> None:
+        services.withdraw(
+            tenant_id=obj.tenant_id,
+            plan_id=obj.pk,
+            destination_account_id=cleaned["destination_account_id"],
+            **given,
+        )
 
 
-class Pause(_PlanAct):
+class _WithReason(_PlanAct):
+    def form(self, obj: SavingsPlan, data: Any) -> WithReason:
+        return WithReason(data)
+
+
+class Pause(_WithReason):
     name, label = "pause", "Pause"
     warning = "Nothing is put aside until it is resumed."
 
     def is_offered(self, obj: SavingsPlan) -> bool:
         return obj.recurring_payment is not None and state_of(obj) == "active"
-
-    def form(self, obj: SavingsPlan, data: Any) -> WithReason:
-        return WithReason(data)
 
     def run(self, obj: SavingsPlan, request: HttpRequest, cleaned: dict[str, Any]) -> Done:
         services.pause_plan(
@@ -141,15 +150,12 @@ class Pause(_PlanAct):
         return Done("The plan is paused.")
 
 
-class Resume(_PlanAct):
+class Resume(_WithReason):
     name, label = "resume", "Resume"
     warning = "It goes on with the next date from now. What the pause passed stays undone."
 
     def is_offered(self, obj: SavingsPlan) -> bool:
         return state_of(obj) == "paused"
-
-    def form(self, obj: SavingsPlan, data: Any) -> WithReason:
-        return WithReason(data)
 
     def run(self, obj: SavingsPlan, request: HttpRequest, cleaned: dict[str, Any]) -> Done:
         services.resume_plan(
@@ -182,7 +188,7 @@ class Renew(_PlanAct):
         return Done(f"The plan is locked until {cleaned['unlock_date']}.")
 
 
-class AskRelease(_PlanAct):
+class AskRelease(_WithReason):
     name, label = "ask-release", "Ask for early release"
     permission = Permission.REQUEST_EARLY_RELEASE
     warning = (
@@ -192,9 +198,6 @@ class AskRelease(_PlanAct):
 
     def is_offered(self, obj: SavingsPlan) -> bool:
         return obj.is_locked
-
-    def form(self, obj: SavingsPlan, data: Any) -> WithReason:
-        return WithReason(data)
 
     def run(self, obj: SavingsPlan, request: HttpRequest, cleaned: dict[str, Any]) -> Done:
         release = services.request_release(

@@ -30,6 +30,7 @@ from core.admin import (
 from core.errors import DomainError
 from core.forms import made_once
 from core.idempotency import fingerprint
+from core.money import format_basis_points
 from core.panels import when, with_small
 from core.permissions import Permission
 from identity.models import Tenant
@@ -314,7 +315,7 @@ def _day_count(plan: SavingsPlan) -> str:
 
 def _tax(plan: SavingsPlan) -> str:
     tax = plan.withholding_tax_bps
-    return f"{words.percent(tax)} of the interest" if tax else ""
+    return f"{format_basis_points(tax)} of the interest" if tax else ""
 
 
 def _payment_link(plan: SavingsPlan) -> SafeString | str:

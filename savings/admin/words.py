@@ -7,7 +7,7 @@ from babel.numbers import format_decimal
 
 from core.admin import in_words
 from core.models import AuditRecord
-from core.money import exponent, format_money
+from core.money import exponent, format_basis_points, format_money
 from payments.services import sentence_of
 from savings.models import SavingsPlan
 
@@ -58,12 +58,7 @@ def happened(record: AuditRecord) -> str:
 
 def rate(bps: int) -> str:
     """Return a yearly rate; empty: none."""
-    return f"{percent(bps)} a year" if bps else ""
-
-
-def percent(bps: int) -> str:
-    """Return basis points in percent."""
-    return f"{format_decimal(Decimal(bps) / 100, format='#,##0.##', locale='en')} %"
+    return f"{format_basis_points(bps)} a year" if bps else ""
 
 
 def fine_money(minor_units: Decimal, currency: str) -> str:

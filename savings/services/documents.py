@@ -7,17 +7,15 @@ import datetime as dt
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import Decimal
 from uuid import UUID
 
 from babel.dates import format_date
-from babel.numbers import format_decimal
 from reportlab.lib.units import mm
 from reportlab.platypus import Flowable, Spacer, Table
 
 from core.calendars.zones import instant_of, zone_of
 from core.errors import InvalidRequest, InvalidState
-from core.money import format_money
+from core.money import format_basis_points, format_money
 from core.paper import RULED, WIDTH, figures, head, paragraph, render, writing
 from identity.models import Tenant, User
 from ledger.queries import statement_of
@@ -309,17 +307,13 @@ def _certified_terms(plan: SavingsPlan) -> list[str]:
             f" each day, {counted}, and is credited each month and at the end."
         )
     if plan.annual_rate_bps and plan.withholding_tax_bps:
-        sentences.append(f"Of the interest {_percent(plan.withholding_tax_bps)} tax is withheld.")
+        tax = format_basis_points(plan.withholding_tax_bps, LOCALE)
+        sentences.append(f"Of the interest {tax} tax is withheld.")
     return sentences
 
 
 def _rate(bps: int) -> str:
-    return f"{_percent(bps)} a year" if bps else "None"
-
-
-def _percent(bps: int) -> str:
-    shown = format_decimal(Decimal(bps) / 100, format="#,##0.##", locale=LOCALE)
-    return f"{shown} %"
+    return f"{format_basis_points(bps, LOCALE)} a year" if bps else "None"
 
 
 def _day(day: dt.date) -> str:

@@ -10,7 +10,7 @@ import datetime as dt
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from decimal import ROUND_HALF_EVEN, Context, Decimal
+from decimal import Decimal
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -32,6 +32,7 @@ from identity.models import Tenant
 from ledger.errors import BalanceOutOfRange
 from ledger.services import Leg, Outcome, Posting, post, refusal_of
 from savings.models import InterestBook, InterestPosting, SavingsPlan
+from savings.services.reckoning import EXACT, posted_of, tax_of
 
 logger = structlog.get_logger(__name__)
 
@@ -45,9 +46,6 @@ AFTER_MIDNIGHT = dt.timedelta(minutes=15)
 # A plan that was being made when its page was read has its days with the next pass.
 _LOOKS_BACK = dt.timedelta(days=3)
 _NO_ID = UUID(int=0)
-_WHOLE = Decimal(1)
-# The largest balances have more digits than Decimal keeps by default.
-_EXACT = Context(prec=60)
 
 # Of a day that is over, the balance is the account's where it has not changed since; else its last
 # entry's of then. By a test clock nothing is booked later than that clock shows.
@@ -78,9 +76,8 @@ written AS (
                               WHERE x.plan_id = p.id)) AS date) first
           JOIN unnest(%(dates)s::date[], %(ends)s::timestamptz[]) day(date, ends_at)
             ON day.date >= first.date) d
-    ON CONFLICT (plan_id, date) DO NOTHING
-    RETURNING 1)
-SELECT (SELECT count(*) FROM page), (SELECT max(id::text) FROM page), (SELECT count(*) FROM written)
+    ON CONFLICT (plan_id, date) DO NOTHING)
+SELECT count(*), max(id::text) FROM page
 """
 _PAGE = "p.id > %(after)s"
 _NAMED = "p.id = ANY(%(ids)s::uuid[])"
@@ -119,16 +116,15 @@ class _Due:
     @property
     def amount(self) -> int:
         """Rounded once, half to even; what is too little waits."""
-        sum_ = _EXACT.add(self.accrued, self.carried_in)
-        return max(int(sum_.quantize(_WHOLE, ROUND_HALF_EVEN, _EXACT)), 0)
+        return posted_of(EXACT.add(self.accrued, self.carried_in))
 
     @property
     def tax(self) -> int:
-        return self.amount * self.tax_bps // 10_000
+        return tax_of(self.amount, self.tax_bps)
 
     @property
     def carried_out(self) -> Decimal:
-        return _EXACT.subtract(_EXACT.add(self.accrued, self.carried_in), self.amount)
+        return EXACT.subtract(EXACT.add(self.accrued, self.carried_in), self.amount)
 
 
 def open_book(tenant: Tenant, *, now: dt.datetime) -> None:
@@ -219,20 +215,22 @@ def _begin(book: InterestBook, now: dt.datetime) -> None:
     if yesterday > book.accrued_to:
         book.accruing_to, book.accrued_plan_id = yesterday, None
         return
-    _begin_posting(book)
-    if book.posting_to is None:
-        book.next_due_at = _due_after(book.tenant, book.accrued_to + dt.timedelta(days=1))
+    _go_on(book)
 
 
-def _begin_posting(book: InterestBook) -> None:
-    month_end = _month_end_before(book.accrued_to + dt.timedelta(days=1))
+def _go_on(book: InterestBook) -> None:
+    """Have what is accrued be posted, if a month is over; else wait for the next day."""
+    day = book.accrued_to + dt.timedelta(days=1)
+    month_end = _month_end_before(day)
     if month_end > book.posted_to:
         book.posting_to, book.posted_plan_id = month_end, None
+    else:
+        book.next_due_at = _due_after(book.tenant, day)
 
 
 def _accrue_page(book: InterestBook, through: dt.date, page: int) -> int:
     first = book.accrued_to + dt.timedelta(days=1) - _LOOKS_BACK
-    count, last, _ = _accrue(
+    count, last = _accrue(
         book.tenant,
         _days(book.tenant, first, through),
         _PAGE,
@@ -242,9 +240,7 @@ def _accrue_page(book: InterestBook, through: dt.date, page: int) -> int:
         book.accrued_plan_id = last
         return count
     book.accrued_to, book.accruing_to, book.accrued_plan_id = through, None, None
-    _begin_posting(book)
-    if book.posting_to is None:
-        book.next_due_at = _due_after(book.tenant, through + dt.timedelta(days=1))
+    _go_on(book)
     return count
 
 
@@ -263,7 +259,7 @@ def _post_page(book: InterestBook, through: dt.date, page: int, now: dt.datetime
         book.posted_plan_id = ids[-1]
         return len(ids)
     book.posted_to, book.posting_to, book.posted_plan_id = through, None, None
-    book.next_due_at = _due_after(book.tenant, book.accrued_to + dt.timedelta(days=1))
+    _go_on(book)
     return len(ids)
 
 
@@ -371,7 +367,7 @@ def _posting(due: _Due, books: dict[str, UUID], tenant: Tenant, now: dt.datetime
         idempotency_key=f"interest {due.plan_id} {due.period_to}",
         request_fingerprint=fingerprint("interest", due.plan_id, due.period_to),
         description=f"Interest {due.period_from} to {due.period_to}",
-        value_date=tenant.day_of(now) if tenant.test_clock is not None else None,
+        value_date=tenant.value_date_at(now),
         metadata={"savings_plan_id": str(due.plan_id)},
     )
 
@@ -399,8 +395,8 @@ def _accrue(
     days: Sequence[tuple[dt.date, dt.datetime]],
     whose: str,
     which: dict[str, Any],
-) -> tuple[int, UUID | None, int]:
-    """Return how many plans there were, the last of them, and how many days were accrued."""
+) -> tuple[int, UUID | None]:
+    """Accrue what is missing of the days; return how many plans there were, and the last."""
     with connection.cursor() as cursor:
         cursor.execute(
             _ACCRUE.format(whose=whose),
@@ -412,8 +408,8 @@ def _accrue(
                 **which,
             },
         )
-        count, last, written = cursor.fetchone() or (0, None, 0)
-    return count, None if last is None else UUID(last), written
+        count, last = cursor.fetchone() or (0, None)
+    return count, None if last is None else UUID(last)
 
 
 def _days(tenant: Tenant, first: dt.date, last: dt.date) -> list[tuple[dt.date, dt.datetime]]:

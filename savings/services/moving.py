@@ -10,7 +10,6 @@ from accounts.models import Account
 from accounts.queries import account_of, accounts_for_update
 from core.errors import InvalidRequest, InvalidState, NotFound
 from core.idempotency import fingerprint
-from core.money import AMOUNT_MAX
 from ledger.queries import transaction_by_key
 from ledger.services import Leg, Posting, post_one
 from payments.models import RecurringPayment
@@ -19,7 +18,7 @@ from savings.errors import SavingsPlanLocked
 from savings.models import SavingsPlan
 from savings.queries import plan_for_update, plan_of
 from savings.services.interest import interest_accounts, settle
-from savings.services.opening import MANAGER, put_in, record
+from savings.services.opening import MANAGER, check_amount, put_in, record
 
 _S = SavingsPlan.Status
 
@@ -44,7 +43,7 @@ def deposit(
     :raises InvalidRequest: not an amount
     :raises DomainError: whatever the posting refuses, see ledger.services.post_one
     """
-    _check_amount(amount)
+    check_amount(amount)
     with transaction.atomic():
         plan = plan_for_update(tenant_id=tenant_id, plan_id=plan_id, owner_id=owner_id)
         if not _is_known(tenant_id, idempotency_key):
@@ -79,7 +78,7 @@ def withdraw(
     :raises InvalidRequest: not an amount; or the destination is the plan's own account
     :raises DomainError: whatever the posting refuses, see ledger.services.post_one
     """
-    _check_amount(amount)
+    check_amount(amount)
     with transaction.atomic():
         plan = plan_for_update(tenant_id=tenant_id, plan_id=plan_id, owner_id=owner_id)
         if not _is_known(tenant_id, idempotency_key):
@@ -224,7 +223,6 @@ def payout_posting(
     now: dt.datetime,
     asked_by: str = "",
 ) -> Posting:
-    is_by_test_clock = plan.tenant.test_clock is not None
     return Posting(
         type="savings_withdrawal",
         currency=plan.currency,
@@ -234,7 +232,7 @@ def payout_posting(
             "savings_withdrawal", plan.pk, amount, destination_id, asked_by
         ),
         description=plan.name,
-        value_date=plan.tenant.day_of(plan.tenant.time_at(now)) if is_by_test_clock else None,
+        value_date=plan.tenant.value_date_at(now),
         metadata={"savings_plan_id": str(plan.pk)},
     )
 
@@ -254,11 +252,6 @@ def _refuse_settled(plan: SavingsPlan, now: dt.datetime) -> None:
         raise InvalidState(f"The plan is {plan.status}.")
     if plan.is_locked and plan.unlock_at and plan.unlock_at <= plan.tenant.time_at(now):
         raise InvalidState("Its date has come: it is being unlocked.")
-
-
-def _check_amount(amount: int) -> None:
-    if not 0 < amount <= AMOUNT_MAX:
-        raise InvalidRequest(f"From 1 to {AMOUNT_MAX} minor units.", field="amount")
 
 
 def _destination(plan: SavingsPlan, account_id: UUID | None) -> UUID:

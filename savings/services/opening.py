@@ -9,18 +9,17 @@ from uuid import UUID
 from django.db import transaction
 
 from accounts.models import Account
-from accounts.queries import account_of
 from accounts.services import NewAccount, lock_debits, open_account
 from core.calendars.zones import instant_of, zone_of
 from core.changes import changed, record_change
 from core.database import refusing
-from core.errors import InvalidRequest, InvalidState, NotFound
+from core.errors import InvalidRequest, InvalidState
 from core.idempotency import fingerprint
 from core.ids import new_id
 from core.money import AMOUNT_MAX, BALANCE_MAX
 from core.versions import refuse_unless_as_seen
 from identity.queries import tenant_and_its_clock
-from ledger.errors import AccountClosed, CurrencyMismatch
+from ledger.queries import customers_account
 from ledger.services import Leg, Posting, post_one
 from payments.models import RecurringPayment
 from payments.services import (
@@ -274,7 +273,6 @@ def put_in(
     plan: SavingsPlan, amount: int, *, key: str, now: dt.datetime, asked_by: str = ""
 ) -> None:
     """Move an amount, in minor units, from the source to the plan's account, once by its key."""
-    is_by_test_clock = plan.tenant.test_clock is not None
     post_one(
         tenant_id=plan.tenant_id,
         posting=Posting(
@@ -284,10 +282,20 @@ def put_in(
             idempotency_key=key,
             request_fingerprint=fingerprint("savings_deposit", plan.pk, amount, asked_by),
             description=plan.name,
-            value_date=plan.tenant.day_of(plan.tenant.time_at(now)) if is_by_test_clock else None,
+            value_date=plan.tenant.value_date_at(now),
             metadata={"savings_plan_id": str(plan.pk)},
         ),
     )
+
+
+def check_amount(amount: int) -> None:
+    """
+    Refuse what one posting does not move. Minor units.
+
+    :raises InvalidRequest: by `amount`
+    """
+    if not 0 < amount <= AMOUNT_MAX:
+        raise InvalidRequest(f"From 1 to {AMOUNT_MAX} minor units.", field="amount")
 
 
 def told(plan: SavingsPlan) -> dict[str, Any]:
@@ -328,8 +336,7 @@ _OF_PLAN = {"name", "metadata", "at_the_end", "withholding_tax_bps"}
 
 def _check(new: NewPlan) -> None:
     """Refuse what no account and no day could make right."""
-    if not 0 < new.amount <= AMOUNT_MAX:
-        raise InvalidRequest(f"From 1 to {AMOUNT_MAX} minor units.", field="amount")
+    check_amount(new.amount)
     _check_rates(new.annual_rate_bps, new.withholding_tax_bps)
     of_kind = {
         _K.AUTO_WITHDRAW: ("day_of_month", "target_amount", "months", "start_date"),
@@ -370,13 +377,12 @@ def _check_day(day: int) -> None:
 
 
 def _source(new: NewPlan, tenant_id: UUID, owner_id: UUID | None) -> Account:
-    source = account_of(tenant_id=tenant_id, account_id=new.source_account_id, owner_id=owner_id)
-    if source.type == Account.Type.INTERNAL:
-        raise NotFound("No such account.")
-    if source.currency != new.currency:
-        raise CurrencyMismatch(f"Account {source.pk} is in {source.currency}.")
-    if source.status == Account.Status.CLOSED:
-        raise AccountClosed(f"Account {source.pk} is closed.")
+    source = customers_account(
+        tenant_id=tenant_id,
+        account_id=new.source_account_id,
+        currency=new.currency,
+        owner_id=owner_id,
+    )
     if SavingsPlan.objects.filter(plan_account_id=source.pk).exists():
         raise InvalidRequest("It is the account of a savings plan.", field="account_id")
     return source
@@ -440,8 +446,7 @@ def _change_payment(plan: SavingsPlan, changes: Mapping[str, Any], now: dt.datet
         raise InvalidState(f"The plan is {plan.status}.")
     amount = changes.get("amount", plan.amount)
     target = changes.get("target_amount", plan.target_amount)
-    if not 0 < amount <= AMOUNT_MAX:
-        raise InvalidRequest(f"From 1 to {AMOUNT_MAX} minor units.", field="amount")
+    check_amount(amount)
     _check_target(amount, target)
     if changes.get("day_of_month") is not None:
         _check_day(changes["day_of_month"])

@@ -2,17 +2,17 @@
 
 import datetime as dt
 from dataclasses import dataclass
-from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal
+from decimal import Decimal
 
 from payments.services import preview
 from savings.models import InterestAccrual, SavingsPlan
 from savings.queries import interest_in_waiting, state_of
+from savings.services.opening import MONTHS_MAX
+from savings.services.reckoning import EXACT, interest_of_day, posted_of, tax_of
 
 # Of one that has no end: a year is shown.
 OPEN_MONTHS = 12
 _DAYS_MAX = 51 * 366
-_EXACT = Context(prec=60)
-_TWELVE = Decimal("1e-12")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +38,6 @@ class Projection:
     interest: int
     tax: int
     months: list[Month]
-
-
-def interest_of_day(balance: int, rate_bps: int, day_count: str, day: dt.date) -> Decimal:
-    """
-    Return what a balance earns on the day, in minor units to twelve decimals, half up: as the
-    database's own savings_interest does.
-    """
-    if balance <= 0 or rate_bps == 0:
-        return Decimal(0)
-    days, basis = 1, 365
-    if day_count == SavingsPlan.DayCount.THIRTY_360:
-        days, basis = _days_360(day + dt.timedelta(days=1)) - _days_360(day), 360
-    earned = _EXACT.divide(Decimal(balance * rate_bps * days), Decimal(10_000 * basis))
-    return earned.quantize(_TWELVE, ROUND_HALF_UP, _EXACT)
 
 
 def project(plan: SavingsPlan, *, now: dt.datetime) -> Projection:
@@ -137,12 +123,13 @@ class _Course:
     def earn(self, day: dt.date) -> None:
         plan = self.plan
         if plan.interest_from is not None:
-            self.waiting += interest_of_day(self.balance, plan.annual_rate_bps, plan.day_count, day)
+            earned = interest_of_day(self.balance, plan.annual_rate_bps, plan.day_count, day)
+            self.waiting = EXACT.add(self.waiting, earned)
 
     def post(self) -> None:
-        amount = max(int(self.waiting.quantize(Decimal(1), ROUND_HALF_EVEN, _EXACT)), 0)
-        tax = amount * self.plan.withholding_tax_bps // 10_000
-        self.waiting = _EXACT.subtract(self.waiting, Decimal(amount))
+        amount = posted_of(self.waiting)
+        tax = tax_of(amount, self.plan.withholding_tax_bps)
+        self.waiting = EXACT.subtract(self.waiting, Decimal(amount))
         self.balance += amount - tax
         self._interest += amount
         self._tax += tax
@@ -157,7 +144,7 @@ def _deposits(plan: SavingsPlan, today: dt.date) -> dict[dt.date, list[bool]]:
     payment = plan.recurring_payment
     if payment is None or state_of(plan) != "active":
         return {}
-    most = 601
+    most = MONTHS_MAX + 1
     dates = [max(each.date, today) for each in preview(payment, count=most)]
     days: dict[dt.date, list[bool]] = {}
     for place, date in enumerate(dates):
@@ -174,7 +161,3 @@ def _last_day(plan: SavingsPlan, today: dt.date, ends_on: dt.date | None) -> dt.
         return today + dt.timedelta(days=_DAYS_MAX)
     year, month = divmod(today.year * 12 + today.month - 1 + OPEN_MONTHS + 1, 12)
     return dt.date(year, month + 1, 1) - dt.timedelta(days=1)
-
-
-def _days_360(day: dt.date) -> int:
-    return day.year * 360 + day.month * 30 + min(day.day, 30)

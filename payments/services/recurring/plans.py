@@ -11,19 +11,18 @@ from uuid import UUID
 from django.db import transaction
 
 from accounts.models import Account
-from accounts.queries import account_of
 from core.calendars.business_days import Adjustment
 from core.calendars.rules import Frequency
 from core.calendars.zones import zone_of
 from core.changes import record_change
 from core.database import refusing
-from core.errors import AlreadyExists, InvalidRequest, InvalidState, NotFound
+from core.errors import AlreadyExists, InvalidRequest, InvalidState
 from core.ids import new_id
 from core.jobs import ring
 from core.money import AMOUNT_MAX, BALANCE_MAX
 from core.versions import refuse_unless_as_seen
 from identity.queries import tenant_and_its_clock
-from ledger.errors import AccountClosed, CurrencyMismatch
+from ledger.queries import customers_account
 from payments.models import RecurringPayment
 from payments.queries import recurring_payment_for_update, runs_of
 from payments.services.payouts import Beneficiary, checked_beneficiary
@@ -357,14 +356,12 @@ def _refuse_unless_managed_by(payment: RecurringPayment, manager: str) -> None:
 
 
 def _account(payment: RecurringPayment, account_id: UUID, owner_id: UUID | None) -> Account:
-    account = account_of(tenant_id=payment.tenant_id, account_id=account_id, owner_id=owner_id)
-    if account.type == Account.Type.INTERNAL:
-        raise NotFound("No such account.")
-    if account.currency != payment.currency:
-        raise CurrencyMismatch(f"Account {account.pk} is in {account.currency}.")
-    if account.status == Account.Status.CLOSED:
-        raise AccountClosed(f"Account {account.pk} is closed.")
-    return account
+    return customers_account(
+        tenant_id=payment.tenant_id,
+        account_id=account_id,
+        currency=payment.currency,
+        owner_id=owner_id,
+    )
 
 
 def _set_destination(payment: RecurringPayment, new: NewRecurringPayment) -> None:

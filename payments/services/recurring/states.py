@@ -31,14 +31,14 @@ RETURNING p.id, p.tenant_id
 """
 
 
-def cancel_open_runs(payment_id: UUID, *, code: str, now: dt.datetime) -> int:
+def cancel_open_runs(*payment_ids: UUID, code: str, now: dt.datetime) -> int:
     """
-    End what a payment, locked by the caller, has yet to pay; return how many runs.
+    End what payments, locked by the caller, have yet to pay; return how many runs.
 
     Who is paying one just now loses it, and undoes what was posted.
     """
     return RecurringRun.objects.filter(
-        recurring_payment_id=payment_id, status__in=(_S.DUE, _S.RETRYING)
+        recurring_payment_id__in=payment_ids, status__in=(_S.DUE, _S.RETRYING)
     ).update(
         status=_S.CANCELLED,
         error_code=code,
@@ -75,16 +75,7 @@ def stop_at_target(payment_ids: Collection[UUID], now: dt.datetime) -> None:
     _P.objects.filter(pk__in=payment_ids, status=_P.Status.ACTIVE).update(
         next_nominal_date=None, next_date=None, next_run_at=None
     )
-    RecurringRun.objects.filter(
-        recurring_payment_id__in=payment_ids, status__in=(_S.DUE, _S.RETRYING)
-    ).update(
-        status=_S.CANCELLED,
-        error_code="target_reached",
-        next_attempt_at=None,
-        lease=None,
-        leased_until=None,
-        ended_at=now,
-    )
+    cancel_open_runs(*payment_ids, code="target_reached", now=now)
 
 
 def set_aside(payment: RecurringPayment, fault: Exception, now: dt.datetime) -> None:
