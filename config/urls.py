@@ -15,7 +15,6 @@ api_v1 = [
     path("", include("payments.api.urls")),
     path("", include("invoices.api.urls")),
     path("", include("savings.api.urls")),
-    path("", include("savings.api.document_urls")),
     path("", include("webhooks.api.urls")),
 ]
 

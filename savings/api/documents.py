@@ -20,7 +20,7 @@ from savings.models import SavingsPlan
 from savings.services import documents
 
 
-@extend_schema(tags=["Savings plans"])
+@extend_schema(tags=["Savings"])
 class PlanDocumentViewSet(TenantViewSet[SavingsPlan]):
     queryset = SavingsPlan.objects.all()
     renderer_classes = [PdfRenderer]

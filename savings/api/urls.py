@@ -1,7 +1,7 @@
 from django.urls import path
 from rest_framework.routers import SimpleRouter
 
-from savings.api import views
+from savings.api import documents, views
 
 router = SimpleRouter(trailing_slash=False, use_regex_path=False)
 router.register("savings-plans", views.SavingsPlanViewSet, basename="savings-plan")
@@ -15,6 +15,14 @@ urlpatterns = [
     path(
         "savings-plans/<uuid:plan_id>/early-releases",
         views.EarlyReleaseViewSet.as_view({"post": "create"}),
+    ),
+    path(
+        "savings-plans/<uuid:plan_id>/statement",
+        documents.PlanDocumentViewSet.as_view({"get": "statement"}),
+    ),
+    path(
+        "savings-plans/<uuid:plan_id>/certificate",
+        documents.PlanDocumentViewSet.as_view({"get": "certificate"}),
     ),
     path("early-releases", views.EarlyReleaseViewSet.as_view({"get": "list"})),
     path("early-releases/<uuid:pk>", views.EarlyReleaseViewSet.as_view({"get": "retrieve"})),

@@ -16,7 +16,7 @@ from core.api.filters import DjangoFilterBackend
 from core.api.parsers import ExactJSONParser
 from core.api.schema import IF_MATCH
 from core.api.views import TenantViewSet
-from core.errors import NotFound, PermissionDenied
+from core.errors import PermissionDenied
 from core.permissions import Permission
 from payments.api.views.recurring import RecurringRunViewSet
 from payments.models import RecurringRun
@@ -26,6 +26,7 @@ from savings.api import serializers as shapes
 from savings.api.filters import EarlyReleaseFilter, SavingsPlanFilter
 from savings.models import EarlyRelease, InterestPosting, SavingsPlan
 from savings.queries import (
+    one_of,
     plan_of,
     plan_runs,
     plans_of,
@@ -79,7 +80,7 @@ class SavingsPlanViewSet(ListModelMixin, TenantViewSet[SavingsPlan]):
         summary="Put money aside each month, or lock it until a date",
         description=(
             "On an account of the plan's own. auto_withdraw: `amount` each month, until there is"
-            " `target_amount`, or for so many `months`; one of them is needed. date_locked:"
+            " `target_amount`, or for so many `months`, or until it is closed. date_locked:"
             " `amount` is moved at once, and nobody has it before `unlock_date`. What belongs to"
             " the other kind is refused. Customers may not say what interest it bears."
         ),
@@ -263,10 +264,7 @@ class SavingsPlanViewSet(ListModelMixin, TenantViewSet[SavingsPlan]):
 
         :raises NotFound: unknown, another tenant's, or not the owner's
         """
-        plan = self.get_queryset().filter(pk=plan_id).first()
-        if plan is None:
-            raise NotFound("No such savings plan.")
-        return plan
+        return one_of(self.get_queryset(), plan_id)
 
     def _refuse_rates(self, body: dict[str, Any]) -> None:
         """
