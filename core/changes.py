@@ -42,8 +42,8 @@ WITH changed AS (
 )
 INSERT INTO core_auditrecord (tenant_id, action, actor_id, object_id, before, after, reason,
                               request_id, address, created_at)
-SELECT %(tenant_id)s, %(action)s, %(actor_id)s, id, before, after, '', %(request_id)s, %(address)s,
-       %(now)s
+SELECT %(tenant_id)s, %(action)s, %(actor_id)s, id, before, after, %(reason)s, %(request_id)s,
+       %(address)s, %(now)s
   FROM changed ORDER BY n
 """
 
@@ -89,7 +89,7 @@ def record_change(
 
 
 def record_changes(
-    *, tenant_id: UUID, action: str, changes: Sequence[Change], now: datetime
+    *, tenant_id: UUID, action: str, changes: Sequence[Change], now: datetime, reason: str = ""
 ) -> None:
     """Write the events and audit records of many changes of one kind. One round trip."""
     if not changes:
@@ -106,6 +106,7 @@ def record_changes(
                 "payloads": [_json(each.payload) for each in changes],
                 "before": [_json(each.before) for each in changes],
                 "after": [_json(each.after) for each in changes],
+                "reason": reason,
                 "actor_id": caller.actor_id,
                 "request_id": caller.request_id,
                 "address": caller.address,

@@ -11,12 +11,11 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import groupby
-from typing import Any
 from uuid import UUID
 
 import structlog
 from django.db import connection, transaction
-from django.db.models import F, Min
+from django.db.models import Min
 
 from accounts.models import Account
 from accounts.services import lock_debits
@@ -30,7 +29,14 @@ from payments.queries import ended_parts
 from payments.services import note_end
 from savings.models import InterestBook, SavingsPlan
 from savings.services.interest import keep_books, settle
-from savings.services.moving import closing_key, complete, lock_accounts, payout_posting
+from savings.services.moving import (
+    close_paid_out,
+    closing_key,
+    complete,
+    lock_accounts,
+    payout_posting,
+    write_plans,
+)
 from savings.services.opening import MANAGER, record
 
 logger = structlog.get_logger(__name__)
@@ -210,11 +216,11 @@ def _unlock(plans: Sequence[SavingsPlan], now: dt.datetime) -> None:
     tenant_id = plans[0].tenant_id
     for plan in plans:
         plan.status = _S.UNLOCKED
-    _write(plans, status=_S.UNLOCKED, updated_at=now)
+    write_plans(plans, status=_S.UNLOCKED, updated_at=now)
     kept = [plan for plan in plans if plan.at_the_end == SavingsPlan.AtTheEnd.KEEP]
     for plan in kept:
         plan.next_step_at = None
-    _write(kept, next_step_at=None, step_tries=0)
+    write_plans(kept, next_step_at=None, step_tries=0)
     lock_debits(
         tenant_id=tenant_id,
         account_ids=[plan.plan_account_id for plan in plans],
@@ -277,48 +283,24 @@ def _pay_out(
         for plan, outcome in zip(paid, outcomes, strict=True)
         if outcome.refusal is not None
     }
-    _close([plan for plan in due if plan.pk not in obstacles], accounts, now)
-    for code in sorted(set(obstacles.values())):
-        _put_off([plan for plan in due if obstacles.get(plan.pk) == code], code, now)
-
-
-def _close(
-    plans: Sequence[SavingsPlan], accounts: Mapping[UUID, Account], now: dt.datetime
-) -> None:
-    """Close plans that were paid out; of the accounts, what they had before that."""
-    if not plans:
-        return
-    _write(
-        plans,
-        status=_S.CLOSED,
-        status_reason="",
-        next_step_at=None,
-        step_tries=0,
-        ended_at=now,
-        updated_at=now,
-    )
-    paid = {plan.pk: accounts[plan.plan_account_id].balance for plan in plans}
-    record_changes(
-        tenant_id=plans[0].tenant_id,
-        action="savings_plan.closed",
-        changes=[
-            Change(
-                plan.pk,
-                before={"status": plan.status},
-                after={"status": _S.CLOSED, "paid_out": paid[plan.pk]},
-                payload={"paid_out": paid[plan.pk], "account_id": str(plan.source_account_id)},
-            )
-            for plan in plans
+    close_paid_out(
+        [
+            (plan, accounts[plan.plan_account_id].balance, plan.source_account_id)
+            for plan in due
+            if plan.pk not in obstacles
         ],
+        time=now,
         now=now,
     )
+    for code in sorted(set(obstacles.values())):
+        _put_off([plan for plan in due if obstacles.get(plan.pk) == code], code, now)
 
 
 def _put_off(plans: Sequence[SavingsPlan], code: str, now: dt.datetime) -> None:
     """Note why plans could not be paid out: it is tried again, if that may pass."""
     again = None if code in FOR_GOOD_REFUSED else now + REFUSED_WAIT
     # It was seen to: nothing is wrong with taking it up.
-    _write(plans, status_reason=code, next_step_at=again, step_tries=0, updated_at=now)
+    write_plans(plans, status_reason=code, next_step_at=again, step_tries=0, updated_at=now)
     record_changes(
         tenant_id=plans[0].tenant_id,
         action="savings_plan.payout_failed",
@@ -333,13 +315,6 @@ def _put_off(plans: Sequence[SavingsPlan], code: str, now: dt.datetime) -> None:
             if plan.status_reason != code
         ],
         now=now,
-    )
-
-
-def _write(plans: Sequence[SavingsPlan], **values: Any) -> None:
-    """Change rows that the caller has locked: what an editor has seen is not there any more."""
-    SavingsPlan.objects.filter(pk__in=[plan.pk for plan in plans]).update(
-        version=F("version") + 1, **values
     )
 
 

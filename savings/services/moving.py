@@ -1,13 +1,16 @@
 """Money into a savings plan and out of it, by hand."""
 
 import datetime as dt
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from typing import Any
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import F
 
 from accounts.models import Account
 from accounts.queries import account_of, accounts_for_update
+from core.changes import Change, record_changes
 from core.errors import InvalidRequest, InvalidState, NotFound
 from core.idempotency import fingerprint
 from ledger.queries import transaction_by_key
@@ -148,7 +151,6 @@ def pay_out_and_close(
     account = Account.objects.get(pk=plan.plan_account_id)
     if account.held:
         raise InvalidState("A part of it is on hold.")
-    before = plan.status
     if account.balance > 0:
         post_one(
             tenant_id=plan.tenant_id,
@@ -156,19 +158,52 @@ def pay_out_and_close(
                 plan, account.balance, destination_id, key=closing_key(plan), now=now
             ),
         )
-    plan.status, plan.status_reason = _S.CLOSED, ""
-    plan.next_step_at, plan.step_tries = None, 0
-    plan.ended_at, plan.updated_at = time, now
-    plan.version += 1
-    plan.save()
-    record(
-        plan,
-        "closed",
-        now,
+    close_paid_out([(plan, account.balance, destination_id)], time=time, now=now, reason=reason)
+
+
+def close_paid_out(
+    paid: Sequence[tuple[SavingsPlan, int, UUID]],
+    *,
+    time: dt.datetime,
+    now: dt.datetime,
+    reason: str = "",
+) -> None:
+    """
+    Close plans of one tenant, locked by the caller: each with what was paid out, in minor units,
+    and to which account. `time` is the tenant's.
+    """
+    if not paid:
+        return
+    write_plans(
+        [plan for plan, _, _ in paid],
+        status=_S.CLOSED,
+        status_reason="",
+        next_step_at=None,
+        step_tries=0,
+        ended_at=time,
+        updated_at=now,
+    )
+    record_changes(
+        tenant_id=paid[0][0].tenant_id,
+        action="savings_plan.closed",
+        changes=[
+            Change(
+                plan.pk,
+                before={"status": plan.status},
+                after={"status": _S.CLOSED, "paid_out": amount},
+                payload={"paid_out": amount, "account_id": str(account_id)},
+            )
+            for plan, amount, account_id in paid
+        ],
+        now=now,
         reason=reason,
-        before={"status": before},
-        after={"status": plan.status, "paid_out": account.balance},
-        payload={"paid_out": account.balance, "account_id": str(destination_id)},
+    )
+
+
+def write_plans(plans: Sequence[SavingsPlan], **values: Any) -> None:
+    """Change rows that the caller has locked: what an editor has seen is not there any more."""
+    SavingsPlan.objects.filter(pk__in=[plan.pk for plan in plans]).update(
+        version=F("version") + 1, **values
     )
 
 
