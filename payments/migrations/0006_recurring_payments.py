@@ -135,7 +135,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='recurringpayment',
-            constraint=models.UniqueConstraint(condition=models.Q(('external_id__isnull', False)), fields=('tenant', 'external_id'), name='recurring_external_id_unique'),
+            constraint=models.UniqueConstraint(fields=('tenant', 'external_id'), name='recurring_external_id_unique'),
         ),
         migrations.AddConstraint(
             model_name='recurringpayment',
@@ -175,6 +175,10 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='recurringrun',
+            index=models.Index(fields=['recurring_payment', '-scheduled_for'], name='recurring_run_list_idx'),
+        ),
+        migrations.AddIndex(
+            model_name='recurringrun',
             index=models.Index(condition=models.Q(('payout', None), _negated=True), fields=['payout'], name='recurring_run_payout_idx'),
         ),
         migrations.AddIndex(
@@ -183,7 +187,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='recurringrun',
-            constraint=models.UniqueConstraint(fields=('recurring_payment', 'scheduled_for', 'trigger_transaction_id'), name='recurring_run_once_a_time', nulls_distinct=False),
+            constraint=models.UniqueConstraint(condition=models.Q(('trigger_transaction_id', None)), fields=('recurring_payment', 'scheduled_for'), name='recurring_run_once_a_time'),
         ),
         migrations.AddConstraint(
             model_name='recurringrun',
